@@ -1,0 +1,135 @@
+"""What a network costs on a device: seconds and resident bytes of every task.
+
+The cost model looks a layer up in the device's profile and falls back on rates fitted from profiles. Bytes
+follow from the network and from how long the runtime keeps what (``Runtime.weights_lifetime`` and so on).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..workloads.network import Network
+from .model import Runtime
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkCost:
+    """A network with its times and bytes on one device; tuples have one element per layer.
+
+    ``*_start_bytes`` become resident when the task starts, ``*_end_bytes`` leave when it ends; what remains
+    leaves when the network dies.
+    """
+
+    network: Network
+    init_s: float
+    load_s: tuple[float, ...]
+    execute_s: tuple[float, ...]
+    expected_s: float
+    """What policies believe one inference takes alone (Masa's and SJF's key); inf where unknown."""
+    reservation_bytes: int
+    """What Masa books for the network while it is active."""
+    init_start_bytes: int
+    init_end_bytes: int
+    load_start_bytes: tuple[int, ...]
+    load_end_bytes: tuple[int, ...]
+    execute_start_bytes: tuple[int, ...]
+    execute_end_bytes: tuple[int, ...]
+    bulk_load_s: float
+    bulk_execute_s: float
+    bulk_load_start_bytes: int
+    bulk_load_end_bytes: int
+    bulk_execute_start_bytes: int
+    bulk_execute_end_bytes: int
+    bulk_layer_bytes: tuple[int, ...]
+    """Per layer what executing it adds when nothing is dropped before the network dies."""
+
+    @property
+    def name(self) -> str:
+        """The network's name."""
+        return self.network.name
+
+    @property
+    def solo_s(self) -> float:
+        """Time of all tasks one after the other, without overheads."""
+        return self.init_s + self.bulk_load_s + self.bulk_execute_s
+
+    @property
+    def layerwise_peak_bytes(self) -> int:
+        """Largest resident bytes of one inference, layer by layer (base excluded)."""
+        resident = self.init_start_bytes
+        peak = resident
+        resident -= self.init_end_bytes
+        for layer in range(len(self.load_s)):
+            for start, end in (
+                (self.load_start_bytes[layer], self.load_end_bytes[layer]),
+                (self.execute_start_bytes[layer], self.execute_end_bytes[layer]),
+            ):
+                peak = max(peak, resident + start)
+                resident += start - end
+        return peak
+
+    @property
+    def bulk_peak_bytes(self) -> int:
+        """Largest resident bytes of one inference in bulk (base excluded)."""
+        held = self.init_start_bytes - self.init_end_bytes
+        loading = held + self.bulk_load_start_bytes
+        executing = loading - self.bulk_load_end_bytes + self.bulk_execute_start_bytes
+        return max(self.init_start_bytes, loading, executing)
+
+
+def network_cost(
+    network: Network,
+    runtime: Runtime,
+    *,
+    init_s: float,
+    load_s: tuple[float, ...],
+    execute_s: tuple[float, ...],
+    expected_s: float | None = None,
+    reservation_bytes: int | None = None,
+) -> NetworkCost:
+    """Put times and the runtime's memory rules together.
+
+    ``expected_s`` None: the solo time; ``reservation_bytes`` None: the layer-wise peak by the model.
+    """
+    layers = network.layers
+    copies = network.load_copies if runtime.load_copies else 0
+    by_layer = runtime.weights_lifetime == "layer"
+    alive = runtime.outputs_lifetime == "liveness"
+    freed = [0] * len(layers)
+    if alive:
+        for index, layer in enumerate(layers):
+            freed[network.last_use[index]] += layer.output_bytes
+    weights = [layer.weight_bytes for layer in layers]
+    scratch = [layer.workspace_bytes + layer.scratch_bytes for layer in layers]
+    outputs = [layer.output_bytes for layer in layers]
+    bulk_outputs = max(network.live_bytes) if alive else sum(outputs)
+    load_all = math.fsum(load_s)
+    execute_all = math.fsum(execute_s)
+    total = sum(weights)
+    cost = NetworkCost(
+        network=network,
+        init_s=init_s,
+        load_s=load_s,
+        execute_s=execute_s,
+        expected_s=init_s + load_all + execute_all if expected_s is None else expected_s,
+        reservation_bytes=0,
+        init_start_bytes=0 if by_layer else total,
+        init_end_bytes=0,
+        load_start_bytes=tuple(w * (copies + by_layer) for w in weights),
+        load_end_bytes=tuple(w * copies for w in weights),
+        execute_start_bytes=tuple(o + s for o, s in zip(outputs, scratch, strict=True)),
+        execute_end_bytes=tuple(
+            s + f + (w if by_layer else 0) for s, f, w in zip(scratch, freed, weights, strict=True)
+        ),
+        bulk_load_s=load_all,
+        bulk_execute_s=execute_all,
+        bulk_load_start_bytes=total * (copies + by_layer),
+        bulk_load_end_bytes=total * copies,
+        bulk_execute_start_bytes=bulk_outputs + sum(scratch),
+        bulk_execute_end_bytes=0,
+        bulk_layer_bytes=tuple(o + s for o, s in zip(outputs, scratch, strict=True)),
+    )
+    reservation = cost.layerwise_peak_bytes if reservation_bytes is None else reservation_bytes
+    object.__setattr__(cost, "reservation_bytes", reservation)
+    return cost

@@ -1,0 +1,158 @@
+"""A device: processors, memory, storage and the runtime that drives them.
+
+Every class is a pydantic model, so a board is a YAML file that is checked where it is read. Seconds and bytes
+throughout; hertz for frequencies, watts for power.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=0, le=1 << 50)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MIB = 1 << 20
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OperatingPoint(_Part):
+    """One frequency of a processor, with its power where known."""
+
+    frequency_hz: Rate
+    idle_w: Annotated[float, Field(ge=0)] | None = None
+    busy_w: Annotated[float, Field(ge=0)] | None = None
+
+
+class Processor(_Part):
+    """A CPU cluster, a GPU or a microcontroller core."""
+
+    name: str
+    kind: Literal["cpu", "gpu", "mcu", "npu"] = "cpu"
+    model: str = ""
+    cores: Annotated[int, Field(ge=1, le=4096)] = 1
+    operating_points: tuple[OperatingPoint, ...] = ()
+
+
+class Swap(_Part):
+    """What happens when resident bytes exceed the limit: the swap device and how the pager uses it."""
+
+    total_bytes: Bytes
+    read_bytes_per_s: Rate
+    write_bytes_per_s: Rate
+    bulk_penalty: Annotated[float, Field(ge=1)] = 1.0
+    """Factor on the cost of a swapped byte for bulk execution, whose buffers lie scattered."""
+
+
+class Memory(_Part):
+    """Main memory. ``limit_bytes`` is what the process may hold (cgroup limit, or SRAM); None: no limit."""
+
+    total_bytes: Bytes
+    limit_bytes: Annotated[int, Field(gt=0, le=1 << 50)] | None = None
+    base_bytes: Bytes = 0
+    """What the process holds before any network; it counts against the limit."""
+    reserved_by_system_bytes: Bytes = 0
+    """What the operating system keeps of ``total_bytes``; a limit above the rest changes nothing."""
+    swap: Swap | None = None
+    """None: what does not fit is infeasible."""
+
+    @property
+    def usable_bytes(self) -> int:
+        """The smaller of the limit and what the system leaves."""
+        free = self.total_bytes - self.reserved_by_system_bytes
+        return free if self.limit_bytes is None else min(self.limit_bytes, free)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Memory:
+        if self.reserved_by_system_bytes >= self.total_bytes > 0:
+            raise ValueError("reserved_by_system_bytes must be smaller than total_bytes")
+        return self
+
+
+class Storage(_Part):
+    """Where weights are read from."""
+
+    kind: str = ""
+    read_bytes_per_s: Rate | None = None
+    request_s: Seconds = 0.0
+
+
+SlowdownClass = Literal["init", "load", "execute"]
+
+
+class Runtime(_Part):
+    """How the inference runtime behaves; the defaults are an ideal one without overheads.
+
+    ``version`` chooses between the two task graphs of EdgeCaffe: "B" (August 2020 on: INIT is a task, ready
+    tasks ordered by id) and "A" (April 2020: networks are built at submission, ready tasks first in first
+    out, the bulk mode loads every network before it executes any).
+    """
+
+    version: Literal["A", "B"] = "B"
+    dispatch_period_s: Seconds = 0.0
+    """The orchestrator scans this often; a successor is invisible until the next scan. 0: at once."""
+    worker_pause_s: Seconds = 0.0
+    """A worker sleeps so long after each task before it asks again."""
+    submission_s: Seconds = 0.0
+    """Time the orchestrator takes to submit one network; its tasks appear afterwards."""
+    weights_lifetime: Literal["network", "layer"] = "network"
+    """network: resident from INIT until the network dies (Caffe); layer: from LOAD to the layer's end."""
+    outputs_lifetime: Literal["network", "liveness"] = "network"
+    """network: outputs stay until the network dies; liveness: until their last consumer has executed."""
+    load_copies: bool = True
+    """Whether loading makes the network's transient extra copies of what it loads."""
+    slowdown: dict[SlowdownClass, dict[SlowdownClass, Annotated[float, Field(ge=1, le=1000)]]] = {}
+    """slowdown[a][b]: factor on a task of class a while one of class b runs beside it; several multiply."""
+    noise: Noise | None = None
+
+
+class Noise(_Part):
+    """Random factor on every task's duration, mean 1, seeded; ``cv`` is its coefficient of variation."""
+
+    distribution: Literal["lognormal", "gamma", "exponential"] = "lognormal"
+    cv: Annotated[float, Field(gt=0, le=100)] = 0.05
+
+
+class OpRates(_Part):
+    """Time of an operation class: call_s + MACs * mac_s + bytes written and read * byte_s."""
+
+    call_s: Seconds = 0.0
+    mac_s: Seconds = 0.0
+    byte_s: Seconds = 0.0
+
+
+class Cost(_Part):
+    """The cost model: a measured profile where one exists, rates fitted from profiles elsewhere."""
+
+    profile: str | None = None
+    """Name of an embedded profile, or a path to a profile file."""
+    gemm_scale: Rate = 1.0
+    """Factor on the profile's execution times of convolution and fully-connected layers (other BLAS)."""
+    execute: dict[str, OpRates] = {}
+    """Per operation class; the class "other" serves every class not named."""
+    load_call_s: Seconds = 0.0
+    load_byte_s: Seconds = 0.0
+    load_byte_s_per_copy: Seconds = 0.0
+    """Loading: load_call_s + weight bytes * (load_byte_s + copies * load_byte_s_per_copy)."""
+    init_s: Seconds = 0.0
+    init_byte_s: Seconds = 0.0
+    """INIT: init_s + weight bytes * init_byte_s."""
+
+
+class Device(_Part):
+    """A board with its memory, storage, runtime and cost model."""
+
+    name: str
+    description: str = ""
+    source: str = ""
+    processors: Annotated[tuple[Processor, ...], Field(min_length=1)]
+    memory: Memory
+    storage: Storage = Storage()
+    runtime: Runtime = Runtime()
+    cost: Cost = Cost()
+    calibration: dict[str, str | float | list[str]] = {}
+    """Where the fitted numbers came from: command, rows fitted, rows held out, errors."""

@@ -1,0 +1,1 @@
+"""Who goes next: the policy contract, the scheduler that applies it, and one file per policy."""

@@ -1,0 +1,83 @@
+"""The policy contract: four small hooks, each returning a decision that the scheduler applies.
+
+A policy never touches queues or clocks. ``Policy`` itself is a complete policy: whole networks in arrival
+order, one worker. Override what differs:
+
+- ``workers(device)``: which workers exist, in the order in which idle ones ask.
+- ``expand(network, device)``: the task graph of one network; ``links(graphs)`` adds what orders the
+  networks of one request among each other.
+- ``rank(job)``: who goes first among the jobs; smaller first, equal ranks in submission order.
+- ``select(worker, ready, memory)``: the task this worker takes now, or None. Admission against memory is part
+  of this decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .graph import Link, NetworkGraph, bulk
+
+if TYPE_CHECKING:
+    from ..devices.cost import NetworkCost
+    from ..devices.model import Device
+    from .ledger import Ledger
+    from .ready import Entry, Ready
+    from .scheduler import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Takes one task at a time: a thread bound to a processor."""
+
+    name: str
+    processor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Offline decisions of a policy, made before the run; what a policy leaves out stays as the device has it.
+
+    Keys of the three mappings are network names.
+    """
+
+    primitives: dict[str, tuple[str, ...]]
+    budgets_bytes: dict[str, int]
+    processors: dict[str, str]
+
+
+class Policy:
+    """Whole networks in arrival order on one worker; the base of every policy."""
+
+    def plan(self, networks: Sequence[NetworkCost], device: Device) -> Plan | None:
+        """Offline, before the run: primitives, memory budgets, mapping. None: nothing to decide."""
+        return None
+
+    def workers(self, device: Device) -> list[Worker]:
+        """The workers, in the order in which idle ones ask."""
+        return [Worker("worker 0", device.processors[0].name)]
+
+    def expand(self, network: NetworkCost, device: Device) -> NetworkGraph:
+        """The task graph of one network. Called once per network; its jobs share it."""
+        return bulk(network, device.runtime)
+
+    def links(self, graphs: Sequence[NetworkGraph]) -> list[Link]:
+        """Dependencies between the networks of one request, in request order."""
+        return []
+
+    def rank(self, job: Job) -> float:
+        """Who goes first: smaller first, equal ranks by task id. Called once, when the job is submitted."""
+        return 0.0
+
+    def select(self, worker: Worker, ready: Ready, memory: Ledger) -> Entry | None:
+        """The entry of ``ready`` that this worker takes now, or None to stay idle until something changes."""
+        return ready.first()
+
+
+def several_workers(device: Device, count: int) -> list[Worker]:
+    """``count`` workers on the device's first processor."""
+    return [Worker(f"worker {i}", device.processors[0].name) for i in range(count)]
+
+
+PolicyArguments = dict[str, Any]

@@ -1,0 +1,1 @@
+"""Virtual time: the SimPy engine, scenarios, sweeps, results, plots."""

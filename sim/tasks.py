@@ -1,0 +1,48 @@
+"""The per-task trace: what every worker did when, and how much memory was resident (opt-in)."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..policies.ledger import Ledger
+    from .engine import Tick
+
+
+class Trace:
+    """One row of 34 bytes per finished task, in order of completion.
+
+    ``limit`` caps the number of rows; ``from_s`` and ``to_s`` are a window over the tasks' start. Rows that
+    fall outside are counted in ``dropped``. ``resident_bytes`` is the ledger's value just before the task's
+    own ``end_bytes`` leave.
+    """
+
+    def __init__(self, limit: int | None = None, from_s: float = 0.0, to_s: float = float("inf")) -> None:
+        self.start_s = array("d")
+        self.end_s = array("d")
+        self.job = array("i")
+        self.task = array("i")
+        self.worker = array("H")
+        self.resident_bytes = array("q")
+        self.dropped = 0
+        self.from_s = from_s
+        self.to_s = to_s
+        self.limit = limit
+        self.memory: Ledger | None = None
+
+    def add(self, tick: Tick, now_s: float) -> None:
+        """The worker of ``tick`` has finished its task now."""
+        start = tick.started_s
+        if not self.from_s <= start < self.to_s or (self.limit is not None and len(self.job) >= self.limit):
+            self.dropped += 1
+            return
+        self.start_s.append(start)
+        self.end_s.append(now_s)
+        self.job.append(tick.job.row)  # type: ignore[union-attr]
+        self.task.append(tick.task.index)  # type: ignore[union-attr]
+        self.worker.append(tick.index)
+        self.resident_bytes.append(self.memory.resident_bytes)  # type: ignore[union-attr]
+
+    def __len__(self) -> int:
+        return len(self.job)

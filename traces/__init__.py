@@ -1,0 +1,1 @@
+"""Real layer profiles: the data, its schema, reading and writing it."""

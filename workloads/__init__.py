@@ -1,0 +1,1 @@
+"""What must be computed: networks as layer graphs, requests, arrival processes."""
