@@ -37,7 +37,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Offline decisions of a policy, made before the run; what a policy leaves out stays as the device has it.
+    """Offline decisions of a policy, made before the run; what it leaves out stays as the device has it.
 
     Keys of the three mappings are network names.
     """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from .one_at_a_time import OneAtATime
 from .scheduler import Job
 
@@ -12,6 +10,5 @@ class Edf(OneAtATime):
     """Whole networks, the request with the earliest deadline first; without a deadline last."""
 
     def rank(self, job: Job) -> float:
-        """The absolute deadline."""
-        request = job.request
-        return math.inf if request.deadline_s is None else request.arrival_s + request.deadline_s
+        """The job's absolute deadline."""
+        return job.due_s

@@ -58,7 +58,7 @@ class Task:
 
 
 class NetworkGraph:
-    """The tasks of one network, in id order, and their dependencies: ``edges`` of (before, after) positions."""
+    """The tasks of one network, in id order, and their dependencies, ``edges`` of (before, after)."""
 
     def __init__(
         self,

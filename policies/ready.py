@@ -30,7 +30,7 @@ class Ready:
         self._single: dict[str, list[Entry]] = {}
 
     def heap_of(self, queue: str, reserve_bytes: int) -> list[Entry]:
-        """The heap for tasks of this queue and reservation (made if new); the scheduler's side of the index."""
+        """The heap for tasks of this queue and reservation, made if new; for the scheduler."""
         heaps = self._heaps.setdefault(queue, [])
         for reserve, heap in heaps:
             if reserve == reserve_bytes:
@@ -44,7 +44,7 @@ class Ready:
             self._single.pop(queue, None)
         return heap
 
-    def first(self, queue: str = READY, fitting: int | None = None) -> Entry | None:
+    def first(self, queue: str = READY, fitting: float | None = None) -> Entry | None:
         """The entry that goes first in the queue; None if there is none.
 
         With ``fitting``, only tasks that reserve at most so many bytes (tasks that reserve nothing always

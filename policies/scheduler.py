@@ -7,18 +7,19 @@ time only to write it down.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-from .graph import Link, NetworkGraph, Task
+from .contract import Policy, Worker
+from .graph import READY, Link, NetworkGraph, Task
 from .ledger import Ledger
 from .ready import Entry, Ready
 
 if TYPE_CHECKING:
     from ..devices.cost import NetworkCost
     from ..devices.model import Device
-    from .contract import Policy, Worker
 
 
 class DoesNotFit(Exception):
@@ -38,16 +39,22 @@ class DoesNotFit(Exception):
 class Request:
     """One image's arrival: its jobs and how many of them are unfinished."""
 
-    __slots__ = ("arrival_s", "deadline_s", "jobs", "left", "row", "stream")
+    __slots__ = ("arrival_s", "deadline_s", "left", "row", "stream")
 
-    def __init__(self, row: int, stream: int, arrival_s: float, deadline_s: float | None, left: int) -> None:
+    def __init__(
+        self,
+        row: int,
+        stream: int,
+        arrival_s: float,
+        deadline_s: float | Mapping[str, float] | None,
+        left: int,
+    ) -> None:
         self.row = row
         self.stream = stream
         self.arrival_s = arrival_s
         self.deadline_s = deadline_s
-        """Relative to the arrival; None: no deadline."""
+        """Relative to the arrival, for all networks or per network; None: no deadline."""
         self.left = left
-        self.jobs: list[Job] | None = None
 
 
 class Job:
@@ -90,6 +97,14 @@ class Job:
         """The network and its costs on this device."""
         return self.graph.network
 
+    @property
+    def due_s(self) -> float:
+        """Absolute deadline; inf without one."""
+        deadline = self.request.deadline_s
+        if isinstance(deadline, Mapping):
+            deadline = deadline.get(self.network.name)
+        return math.inf if deadline is None else self.request.arrival_s + deadline
+
 
 class Composition:
     """The networks one kind of image needs, expanded by the policy: graphs, links, and who follows whom."""
@@ -106,7 +121,8 @@ class Composition:
 class Scheduler:
     """Applies one policy on one device.
 
-    ``clock`` tells the driver's time to policies that ask; ``on_start(job)`` is called when a job's first task is taken, ``on_done(job)`` when its last one is done.
+    ``clock`` tells the driver's time to policies that ask; ``on_start(job)`` is called when a job's first task
+    is taken, ``on_done(job)`` when its last one is done.
     """
 
     def __init__(
@@ -124,6 +140,8 @@ class Scheduler:
         self.memory = Ledger(device.memory.usable_bytes, device.memory.base_bytes)
         self.workers = policy.workers(device)
         self._select = policy.select
+        self._in_order = type(policy).select is Policy.select
+        self._in_order_heap = self.ready.heap_of(READY, 0)
         self._on_start = on_start
         self._on_done = on_done
         self._graphs: dict[int, NetworkGraph] = {}
@@ -142,6 +160,8 @@ class Scheduler:
             graph = self.policy.expand(network, self.device)
             for task in graph.tasks:
                 task.heap = self.ready.heap_of(task.queue, task.reserve_bytes)
+                if task.heap is not self._in_order_heap:
+                    self._in_order = False
             self._graphs[key] = graph
         return self._graphs[key]
 
@@ -159,7 +179,7 @@ class Scheduler:
         return Composition(graphs, links, after)
 
     def submit(self, request: Request, composition: Composition, first_row: int, factors: Any = None) -> None:
-        """A request arrived: its jobs get rows from ``first_row`` on; tasks without dependencies become ready.
+        """A request arrived: its jobs get rows from ``first_row`` on, tasks that wait for nothing are ready.
 
         ``factors`` holds the noise factors of each job's tasks, or None.
         """
@@ -230,15 +250,24 @@ class Scheduler:
 
     def next(self, worker: Worker) -> Entry | None:
         """The worker asks: the entry (…, job, task) it starts now, taken and booked, or None."""
-        entry = self._select(worker, self.ready, self.memory)
-        if entry is None:
-            return None
-        _, _, _, job, task = entry
-        heap = task.heap
-        if heap and heap[0] is entry:
-            heappop(heap)
+        if self._in_order:
+            # The contract's own select(): ready.first(). Not asking it saves a tenth of a task's time.
+            heap = self._in_order_heap
+            if not heap:
+                return None
+            entry = heappop(heap)
+            _, _, _, job, task = entry
         else:
-            self._remove(heap, entry)
+            chosen = self._select(worker, self.ready, self.memory)
+            if chosen is None:
+                return None
+            entry = chosen
+            _, _, _, job, task = entry
+            heap = task.heap
+            if heap and heap[0] is entry:
+                heappop(heap)
+            else:
+                self._remove(heap, entry)
         memory = self.memory
         memory.resident_bytes = resident = memory.resident_bytes + task.start_bytes
         if resident > memory.peak_bytes:
@@ -262,7 +291,7 @@ class Scheduler:
                 heapify(heap)
                 return
         raise LookupError(
-            f"policy {type(self.policy).__name__}: select() returned something that is not a ready task: {entry!r}"
+            f"policy {type(self.policy).__name__}: select() returned what is no ready task: {entry!r}"
         )
 
     def finish(self, job: Job, task: Task) -> None:

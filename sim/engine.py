@@ -6,9 +6,10 @@ instant are made first, then idle workers ask in index order.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from heapq import heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import simpy
 from simpy.events import NORMAL, Event
@@ -30,29 +31,32 @@ INSTANT_S = 1e-9
 class Tick(Event):
     """An event that is armed again and again instead of being made anew; never wait on it from a process."""
 
-    def __init__(
-        self,
-        env: simpy.Environment,
-        call: Callable[[Event], None],
-        worker: Worker | None = None,
-        index: int = 0,
-    ) -> None:
+    def __init__(self, env: simpy.Environment, call: Callable[[Any], None]) -> None:
         super().__init__(env)
         self._ok = True
         self._value = None
         self._calls = [call]
         self._schedule = env.schedule
+
+    def arm(self, delay_s: float) -> None:
+        """Fire after ``delay_s``."""
+        self.callbacks = self._calls
+        self._schedule(self, NORMAL, delay_s)
+
+
+class WorkerTick(Tick):
+    """A worker of the run and the end of the task it is on (``job`` None: idle)."""
+
+    def __init__(
+        self, env: simpy.Environment, call: Callable[[Any], None], worker: Worker, index: int
+    ) -> None:
+        super().__init__(env, call)
         self.worker = worker
         self.index = index
         self.job: Job | None = None
         self.task: Task | None = None
         self.started_s = 0.0
         self.busy_s = 0.0
-
-    def arm(self, delay_s: float) -> None:
-        """Fire after ``delay_s``."""
-        self.callbacks = self._calls
-        self._schedule(self, NORMAL, delay_s)
 
 
 class Engine:
@@ -72,6 +76,7 @@ class Engine:
     ) -> None:
         self.env = simpy.Environment()
         self.records = records
+        self.trace = trace
         self.plan = plan
         self.scheduler = Scheduler(
             policy, device, clock=lambda: self.env.now, on_start=self._on_start, on_done=self._on_done
@@ -81,22 +86,27 @@ class Engine:
         self._calendar = self.env._queue
         self._schedule = self.env.schedule
         self._next = self.scheduler.next
+        self._finish = self.scheduler.finish
         self._eid = self.env._eid
-        self.workers = [Tick(self.env, self._on_finish, w, i) for i, w in enumerate(self.scheduler.workers)]
+        if trace is not None:
+            trace.memory = self.scheduler.memory
+        self.workers = [
+            WorkerTick(self.env, self._on_finish, w, i) for i, w in enumerate(self.scheduler.workers)
+        ]
         self._arrivals = Tick(self.env, self._on_arrival)
         self._gaps = iter(plan.gap_s)
         self._streams = iter(plan.stream)
         self._kinds = iter(plan.composition)
-        self.trace = trace
-        self._closed_next = [0] * len(plan.closed)
-        self._closed_of = {closed.stream: number for number, closed in enumerate(plan.closed)}
-        self._unfinished = 0
+        self._closed = [(closed, closed.indices()) for closed in plan.closed]
+        self._in_flight = [0] * len(plan.streams)
+        self._prepare()
         self._arm_arrival()
-        for number, closed in enumerate(plan.closed):
-            for _ in range(min(closed.outstanding, len(closed.compositions))):
-                self._submit_closed(number)
-        if plan.closed:
+        if self._closed:
+            self._refill()
             self._settle()
+
+    def _prepare(self) -> None:
+        """What a subclass needs between the workers and the first arrival."""
 
     # -- driving ------------------------------------------------------------------------------------------
 
@@ -123,18 +133,29 @@ class Engine:
 
     def _submit(self, stream: int, kind: int) -> None:
         now = self.env._now
-        composition = self.compositions[kind]
         size = self._sizes[kind]
         row, first = self.records.arrive(now, stream, kind, size)
-        request = Request(row, stream, now, self.plan.deadline_s[stream], size)
-        self.scheduler.submit(request, composition, first)
+        if self._closed:
+            self._in_flight[stream] += 1
+        self._enter(Request(row, stream, now, self.plan.deadline_s[stream], size), kind, first)
 
-    def _submit_closed(self, number: int) -> None:
-        closed = self.plan.closed[number]
-        position = self._closed_next[number]
-        if position < len(closed.compositions):
-            self._closed_next[number] = position + 1
-            self._submit(closed.stream, closed.compositions[position])
+    def _enter(self, request: Request, kind: int, first: int) -> None:
+        self.scheduler.submit(request, self.compositions[kind], first)
+
+    def _refill(self) -> None:
+        """Closed streams bring new requests where completions have made room."""
+        for closed, kinds in self._closed:
+            process = closed.process
+            while True:
+                idle = process.mode == "idle"
+                flying = sum(self._in_flight) if idle else self._in_flight[closed.stream]
+                if flying > process.outstanding - process.group:
+                    break
+                group = list(itertools.islice(kinds, process.group))
+                if not group:
+                    break
+                for kind in group:
+                    self._submit(closed.stream, kind)
 
     # -- tasks --------------------------------------------------------------------------------------------
 
@@ -143,23 +164,17 @@ class Engine:
 
     def _on_done(self, job: Job) -> None:
         self.records.job_finish_s[job.row] = self.env._now
-        request = job.request
-        if not request.left and self._closed_next:
-            self._request_done(request)
+        if self._closed and not job.request.left:
+            self._in_flight[job.request.stream] -= 1
+            self._refill()
 
-    def _request_done(self, request: Request) -> None:
-        """A request of a run with closed streams is complete: submit what waited for that."""
-        number = self._closed_of.get(request.stream)
-        if number is not None:
-            self._submit_closed(number)
-
-    def _on_finish(self, tick: Tick) -> None:  # type: ignore[override]
+    def _on_finish(self, tick: WorkerTick) -> None:
         # With _settle this runs once a task: written for speed, about 1 us with SimPy's 0.35 us.
         now = self.env._now
         tick.busy_s += now - tick.started_s
         if self.trace is not None:
             self.trace.add(tick, now)
-        self.scheduler.finish(tick.job, tick.task)
+        self._finish(tick.job, tick.task)  # type: ignore[arg-type]
         tick.job = None
         self._settle()
 

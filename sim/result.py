@@ -40,7 +40,7 @@ class RunResult:
     replication: int
     graphs: list[tuple[NetworkGraph, ...]]
     streams: list[str]
-    deadline_s: list[float | None]
+    deadline_s: list[float | dict[str, float] | None]
     """Per stream, relative to the arrival."""
     records: Records
     workers: list[str]

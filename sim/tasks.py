@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..policies.ledger import Ledger
-    from .engine import Tick
+    from .engine import WorkerTick
 
 
 class Trace:
@@ -31,7 +31,7 @@ class Trace:
         self.limit = limit
         self.memory: Ledger | None = None
 
-    def add(self, tick: Tick, now_s: float) -> None:
+    def add(self, tick: WorkerTick, now_s: float) -> None:
         """The worker of ``tick`` has finished its task now."""
         start = tick.started_s
         if not self.from_s <= start < self.to_s or (self.limit is not None and len(self.job) >= self.limit):
@@ -46,3 +46,9 @@ class Trace:
 
     def __len__(self) -> int:
         return len(self.job)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Bytes one row takes."""
+        columns = (self.start_s, self.end_s, self.job, self.task, self.worker, self.resident_bytes)
+        return sum(column.itemsize for column in columns)

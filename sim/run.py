@@ -1,0 +1,254 @@
+"""From a scenario to a result: look everything up, draw the requests, run the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..devices import boards
+from ..devices.cost import NetworkCost, network_cost
+from ..devices.costing import CostModel
+from ..devices.model import Device
+from ..policies import registry
+from ..policies.scheduler import Composition, DoesNotFit, Scheduler
+from ..workloads import catalogue
+from ..workloads.network import Layer, Network
+from ..workloads.workload import RequestPlan, child_generator, generate
+from .engine import Engine
+from .overheads import NoiseSource, OverheadEngine
+from .records import Records
+from .result import Infeasible, RunResult
+from .scenario import InlineNetwork, Scenario
+from .tasks import Trace
+
+
+class ScenarioError(ValueError):
+    """A scenario asks for something that does not exist or cannot be; ``key`` says where."""
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}")
+        self.key = key
+
+
+def device_of(scenario: Scenario) -> Device:
+    """The scenario's board with its changes. Raises ``ScenarioError``."""
+    choice = scenario.device
+    try:
+        board = boards.load(choice.board)
+    except boards.BoardError as error:
+        raise ScenarioError("device", str(error)) from error
+    changes: dict[str, Any] = {}
+    if choice.runtime:
+        changes["runtime"] = choice.runtime
+    memory = dict(choice.memory)
+    if choice.memory_limit is not None:
+        memory["limit_bytes"] = choice.memory_limit
+    if memory:
+        changes["memory"] = memory
+    if not changes:
+        return board
+    try:
+        return Device.model_validate(boards.merged(board.model_dump(), changes))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ScenarioError(f"device.{key}", f"{first['msg']}, seen {first['input']!r:.80}") from error
+
+
+def inline_cost(spec: InlineNetwork, device: Device) -> NetworkCost:
+    """The costs of a network that is written out in the scenario."""
+    layers = tuple(
+        Layer(
+            name=layer.name or f"layer {index}",
+            op="inline",
+            inputs=(index - 1,) if index else (),
+            weight_bytes=layer.weight_bytes,
+            output_bytes=layer.output_bytes,
+            workspace_bytes=layer.workspace_bytes,
+        )
+        for index, layer in enumerate(spec.layers)
+    )
+    network = Network(
+        spec.name,
+        layers,
+        conv_layers=len(layers) if spec.conv_layers is None else spec.conv_layers,
+        load_copies=spec.load_copies,
+    )
+    return network_cost(
+        network,
+        device.runtime,
+        init_s=spec.init_s,
+        load_s=tuple(layer.load_s for layer in spec.layers),
+        execute_s=tuple(layer.execute_s for layer in spec.layers),
+        expected_s=spec.expected_s,
+        reservation_bytes=spec.reservation_bytes,
+    )
+
+
+def costs_of(scenario: Scenario, device: Device, names: Sequence[str]) -> dict[str, NetworkCost]:
+    """The costs of every named network. Raises ``ScenarioError`` for one that does not exist."""
+    inline = {spec.name: spec for spec in scenario.networks}
+    model: CostModel | None = None
+    costs: dict[str, NetworkCost] = {}
+    for name in names:
+        if name in inline:
+            costs[name] = inline_cost(inline[name], device)
+            continue
+        try:
+            network = catalogue.build(name)
+            if model is None:
+                model = CostModel(device)
+            costs[name] = model.cost(network)
+        except ValueError as error:
+            known = f" (written in this scenario: {', '.join(inline)})" if inline else ""
+            raise ScenarioError("workload.networks", f"{error}{known}") from error
+    return costs
+
+
+def simulate(
+    scenario: Scenario,
+    replication: int = 0,
+    *,
+    trace: Trace | None = None,
+    folder: Path | None = None,
+) -> RunResult:
+    """Run one replication. ``folder`` is where relative arrival files are looked up.
+
+    Raises ``ScenarioError`` for what the scenario names and does not exist.
+    """
+    device = device_of(scenario)
+    try:
+        names = scenario.workload.networks(folder)
+        plan = generate(
+            scenario.workload,
+            count=scenario.run.requests,
+            duration_s=scenario.run.duration_s,
+            seed=scenario.run.seed,
+            replication=replication,
+            folder=folder,
+        )
+    except ValueError as error:
+        raise ScenarioError("workload", str(error)) from error
+    costs = costs_of(scenario, device, names)
+    try:
+        policy = registry.make(scenario.policy.name, scenario.policy.parameters)
+    except registry.PolicyError as error:
+        raise ScenarioError("policy", str(error)) from error
+    policy.plan(list(costs.values()), device)
+
+    records = Records()
+    expand = _expansion(plan, costs)
+    engine = _engine(policy, device, plan, expand, records, trace, scenario, replication)
+    infeasible = None
+    until_s = scenario.run.duration_s if plan.closed and scenario.run.requests is None else None
+    try:
+        engine.run(until_s)
+    except DoesNotFit as error:
+        infeasible = _infeasible(error, engine, policy.__class__.__name__)
+    ledger = engine.scheduler.memory
+    return RunResult(
+        scenario=scenario.model_dump(mode="json"),
+        policy=scenario.policy.name,
+        device=device.name,
+        seed=scenario.run.seed,
+        replication=replication,
+        graphs=[c.graphs for c in engine.compositions],
+        streams=list(plan.streams),
+        deadline_s=list(plan.deadline_s),
+        records=records,
+        workers=[w.name for w in engine.scheduler.workers],
+        busy_s=[tick.busy_s for tick in engine.workers],
+        end_s=engine.now_s,
+        peak_bytes=ledger.peak_bytes,
+        base_bytes=ledger.base_bytes,
+        limit_bytes=ledger.limit_bytes,
+        trace=trace,
+        infeasible=infeasible,
+    )
+
+
+def _expansion(plan: RequestPlan, costs: dict[str, NetworkCost]) -> Callable[[Scheduler], list[Composition]]:
+    def expand(scheduler: Scheduler) -> list[Composition]:
+        return [
+            scheduler.composition([costs[m.network] for m in members], [m.after for m in members])
+            for members in plan.compositions
+        ]
+
+    return expand
+
+
+def _engine(
+    policy: Any,
+    device: Device,
+    plan: RequestPlan,
+    expand: Callable[[Scheduler], list[Composition]],
+    records: Records,
+    trace: Trace | None,
+    scenario: Scenario,
+    replication: int,
+) -> Engine:
+    runtime = device.runtime
+    swap = device.memory.swap
+    pages = swap is not None
+    plain = not (
+        runtime.dispatch_period_s
+        or runtime.worker_pause_s
+        or runtime.submission_s
+        or runtime.slowdown
+        or runtime.noise
+        or pages
+    )
+    if plain:
+        return Engine(policy, device, plan, expand, records, trace)
+    return OverheadEngine(
+        policy, device, plan, expand, records, trace, noise=_noise(device, scenario, replication)
+    )
+
+
+def _noise(device: Device, scenario: Scenario, replication: int) -> NoiseSource | None:
+    """Random factors with mean 1, drawn from a stream of their own."""
+    noise = device.runtime.noise
+    if noise is None:
+        return None
+    import numpy as np
+
+    rng = child_generator(scenario.run.seed, replication, "noise")
+
+    def draw(count: int) -> list[float]:
+        if noise.distribution == "exponential":
+            return rng.standard_exponential(count).tolist()
+        if noise.distribution == "gamma":
+            shape = 1.0 / noise.cv**2
+            return (rng.standard_gamma(shape, count) / shape).tolist()
+        sigma2 = np.log1p(noise.cv**2)
+        return np.exp(rng.standard_normal(count) * np.sqrt(sigma2) - sigma2 / 2).tolist()
+
+    return draw
+
+
+def _infeasible(error: DoesNotFit, engine: Engine, policy: str) -> Infeasible:
+    task = error.task
+    ledger = engine.scheduler.memory
+    others = ledger.active - (1 if error.job.started else 0)
+    network = error.job.network
+    levers = [f"a memory limit of at least {error.demand_bytes} bytes"]
+    if others > 0:
+        levers.append(f"a policy that admits fewer networks at once ({others} others are active)")
+    base = ledger.base_bytes
+    if base + network.layerwise_peak_bytes <= error.limit_bytes < base + network.bulk_peak_bytes:
+        levers.append("a layer-wise policy (linear): the network alone fits layer by layer")
+    elif base + network.layerwise_peak_bytes > error.limit_bytes:
+        levers.append(
+            f"a smaller network: {network.name} alone needs {base + network.layerwise_peak_bytes} bytes"
+        )
+    return Infeasible(
+        network=network.name,
+        task=f"{task.kind.name} {task.layer if task.layer >= 0 else 'all'}" if task else "submission",
+        at_s=engine.now_s,
+        demand_bytes=error.demand_bytes,
+        limit_bytes=error.limit_bytes,
+        fits_with=levers,
+    )
