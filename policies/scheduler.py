@@ -121,8 +121,8 @@ class Composition:
 class Scheduler:
     """Applies one policy on one device.
 
-    ``clock`` tells the driver's time to policies that ask; ``on_start(job)`` is called when a job's first task
-    is taken, ``on_done(job)`` when its last one is done.
+    ``clock`` tells the driver's time to policies that ask; ``on_start(job)`` is called when a job's first
+    task is taken, ``on_done(job)`` when its last one is done.
     """
 
     def __init__(

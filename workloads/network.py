@@ -36,10 +36,10 @@ class Layer:
     output_bytes: int = 0
     """Newly allocated output; 0 where the layer works in place."""
     workspace_bytes: int = 0
-    """The im2col buffer of one image (of one group): scratch that lives while the layer executes."""
+    """The im2col buffer of one image, all groups: it lives while the layer executes."""
     scratch_bytes: int = 0
     """Other buffers of the layer: pooling masks, LRN scales, bias multipliers."""
-    attributes: Mapping[str, int] = field(default_factory=dict)
+    attributes: Mapping[str, int] = field(default_factory=dict, hash=False)
     """What formulas need beyond shapes: kernel_h, kernel_w, stride, pad, groups, in_channels."""
 
 
