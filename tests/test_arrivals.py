@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from edgesched.workloads import arrivals as module
-from edgesched.workloads.arrivals import Arrivals, Closed, closed, gaps, gaps_until, read_recording
+from edgesched.workloads.arrivals import Arrivals, Closed, closed
+from edgesched.workloads.recording import read_recording
+from edgesched.workloads.timeline import gaps, gaps_until
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(Arrivals)
 N = 100_000

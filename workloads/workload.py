@@ -26,13 +26,12 @@ from .arrivals import (
     Gap,
     NotEmpty,
     Part,
-    Recording,
     Replay,
     closed,
-    recorded,
-    timeline,
 )
 from .mix import Composition, Fixed, Mix, Name, draw, names_of, together
+from .recording import Recording, recorded
+from .timeline import timeline
 
 if TYPE_CHECKING:
     import numpy as np
