@@ -43,9 +43,13 @@ class Swap(_Part):
 
     total_bytes: Bytes
     read_bytes_per_s: Rate
-    write_bytes_per_s: Rate
-    bulk_penalty: Annotated[float, Field(ge=1)] = 1.0
-    """Factor on the cost of a swapped byte for bulk execution, whose buffers lie scattered."""
+    """Swap-in for one faulting worker."""
+    write_cost: Annotated[float, Field(ge=0, le=1000)] = 0.5
+    """Device time of a written byte relative to a read one."""
+    queue_gain: Annotated[float, Field(ge=1, le=1000)] = 1.0
+    """Speed-up of requests that find the device busy, when several workers fault."""
+    bulk_penalty: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """Factor on the cost of paging for policies that keep every buffer of a network (bulk modes)."""
 
 
 class Memory(_Part):

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 __all__ = [
     "IM2COL",
@@ -46,6 +47,8 @@ MIN_CHUNK = MIB
 """Smallest chunk of a blob in bytes."""
 MAX_CHUNKS = 64
 """A blob is cut into at most this many chunks."""
+REQUEST = 4 * MIB
+"""Default traffic (bytes, read and written) of one request when several workers share the device."""
 PIN_BELOW = 64 * 1024
 """Blobs below this size (bytes) are resident from allocation to release and never paged."""
 GEMM_DEPTH = 384
@@ -313,9 +316,9 @@ class Pager:
             than the limit pass the smaller of the two.
         base_bytes: resident base of the process (program, libraries' private pages, heap).
         swap: the device; None is allowed only without a limit.
-        quantum_s: an :meth:`advance` stops at the first slice end after this much time, so that workers
-            interleave on the device and a co-running penalty is renewed.  Pass ``math.inf`` when there is a
-            single worker: then a task takes one call.
+        quantum_s, request_bytes: one :meth:`advance` covers about this much compute, or this much traffic
+            (one request to the device), so that workers interleave on the device and the co-running
+            penalty is renewed.  With a single worker pass ``math.inf`` for both: a task takes one call.
         min_chunk: smallest chunk in bytes.
         max_chunks: greatest number of chunks of a blob.
 
@@ -333,11 +336,12 @@ class Pager:
         swap: SwapModel | None = None,
         *,
         quantum_s: float = 0.05,
+        request_bytes: float = REQUEST,
         min_chunk: int = MIN_CHUNK,
         max_chunks: int = MAX_CHUNKS,
     ) -> None:
-        if base_bytes < 0 or quantum_s <= 0 or min_chunk < 1 or max_chunks < 1:
-            raise ValueError("base_bytes must be >= 0; quantum_s, min_chunk and max_chunks positive")
+        if base_bytes < 0 or quantum_s <= 0 or request_bytes <= 0 or min_chunk < 1 or max_chunks < 1:
+            raise ValueError("base_bytes must be >= 0, the other settings positive")
         if limit_bytes is not None and limit_bytes <= 0:
             raise ValueError("limit_bytes must be positive or None")
         if limit_bytes is not None and not math.isinf(limit_bytes) and swap is None:
@@ -347,10 +351,11 @@ class Pager:
         self.swap = swap
         self.capacity = max(0.0, self.limit_bytes - base_bytes)
         self.quantum_s = quantum_s
+        self.request_bytes = request_bytes
         self._min_chunk = min_chunk
         self._max_chunks = max_chunks
         self._blobs: dict[Hashable, _Blob] = {}
-        self._queue: deque[list] = deque()  # [blob, first chunk, end chunk] in order of faulting
+        self._queue: deque[list[Any]] = deque()  # [blob, first chunk, end chunk] in order of faulting
         self._runs: dict[int, _Run] = {}
         self._device_free = -math.inf
         self.resident_bytes = 0
@@ -446,6 +451,17 @@ class Pager:
         end = self.advance(worker, now_s, slowdown)
         return now_s if end is None else end
 
+    def settle(self, program: Program, blobs: Sequence[Hashable | None]) -> bool:
+        """Make all that a task uses resident if that takes no fault; False, and nothing changed, if it does.
+
+        A caller may then run the task without the pager, as plain compute.
+
+        Raises:
+            KeyError: a blob is not allocated.
+        """
+        known = self._blobs
+        return self._fits(program, [None if k is None else known[k] for k in blobs])
+
     def advance(self, worker: int, now_s: float, slowdown: float = 1.0) -> float | None:
         """Run the worker's next slices from ``now_s``; returns when to call again, or None: task done.
 
@@ -460,13 +476,13 @@ class Pager:
         if run.iphase >= len(phases):
             del self._runs[worker]
             return None
-        now = stop = now_s
-        stop += self.quantum_s
         cpu = 0.0
+        read = written = 0
+        cpu_stop = self.quantum_s / slowdown if slowdown > 0 else math.inf
+        swap_stop = self.request_bytes
         blobs = run.blobs
         n_blobs = len(blobs)
         run.slow = slowdown
-        swap_time = 0.0
         while run.iphase < len(phases):
             share, accesses = phases[run.iphase]
             live = []
@@ -487,19 +503,16 @@ class Pager:
             if whole and not run.islice:
                 cpu += share * run.work
                 run.iphase += 1
-                if now + cpu * slowdown >= stop:
+                if cpu >= cpu_stop:
                     break
                 continue
             unit = share * run.work / slices
             j = run.islice
             while j < slices:
-                read = written = 0
                 for b, first, count, write in live:
                     a = first + j * count // slices
                     z = first + (j + 1) * count // slices
-                    if a == z:
-                        if j and count * j % slices:  # the chunk of the slice before is still in use
-                            continue
+                    if a == z:  # fewer chunks than slices: the chunk stays in use
                         z = a + 1
                     state = b.state
                     for i in range(a, z):
@@ -517,22 +530,21 @@ class Pager:
                         if s == _OUT:
                             read += size
                 j += 1
-                if read or written:
-                    self.paged_in_bytes += read
-                    self.paged_out_bytes += written
-                    at = now + cpu * slowdown + swap_time
-                    swap_time += self._request(worker, at, read, written)
                 cpu += unit
-                if now + cpu * slowdown + swap_time >= stop:
+                if cpu >= cpu_stop or read + written >= swap_stop:
                     break
             if j >= slices:
                 run.iphase += 1
                 run.islice = 0
             else:
                 run.islice = j
-            if now + cpu * slowdown + swap_time >= stop:
+            if cpu >= cpu_stop or read + written >= swap_stop:
                 break
-        run.cpu_start = now + swap_time
+        run.cpu_start = now_s
+        if read or written:
+            self.paged_in_bytes += read
+            self.paged_out_bytes += written
+            run.cpu_start += self._request(worker, now_s, read, written)
         run.end = run.cpu_start + cpu * slowdown
         return run.end
 

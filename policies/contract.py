@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .scheduler import Job
 
 
+MAX_WORKERS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """Takes one task at a time: a thread bound to a processor."""
@@ -76,7 +79,9 @@ class Policy:
 
 
 def several_workers(device: Device, count: int) -> list[Worker]:
-    """``count`` workers on the device's first processor."""
+    """``count`` workers on the device's first processor. Raises ValueError for none or too many."""
+    if not 1 <= count <= MAX_WORKERS:
+        raise ValueError(f"workers is {count}, must lie in 1..{MAX_WORKERS}")
     return [Worker(f"worker {i}", device.processors[0].name) for i in range(count)]
 
 

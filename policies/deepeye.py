@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .contract import Policy, Worker
-from .graph import CONVOLUTIONAL, FULLY_CONNECTED, Link, NetworkGraph, deepeye, deepeye_links
+from .graph import CONVOLUTIONAL, FULLY_CONNECTED, Kind, Link, NetworkGraph, deepeye, deepeye_links
 
 if TYPE_CHECKING:
     from ..devices.cost import NetworkCost
@@ -35,7 +35,7 @@ class DeepEye(Policy):
 
     def links(self, graphs: Sequence[NetworkGraph]) -> list[Link]:
         """All convolutional loads of the request first, then networks one after the other."""
-        if graphs and graphs[0].submit_bytes:
+        if graphs and graphs[0].tasks[0].kind != Kind.INIT:
             return []  # version A builds networks at submission and does not link them
         return deepeye_links(graphs, frugal=self.frugal)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .one_at_a_time import STARTED, OneAtATime
+from .one_at_a_time import STARTED, WAITING, OneAtATime
 
 if TYPE_CHECKING:
     from ..devices.cost import NetworkCost
@@ -24,7 +24,7 @@ class Hrrn(OneAtATime):
         """The bulk graph; what has not begun waits in a queue named after the network."""
         graph = super().expand(network, device)
         for index in graph.sources:
-            graph.tasks[index].queue = network.name
+            graph.tasks[index].queue = f"{WAITING} {network.name}"
         return graph
 
     def next_network(self, ready: Ready) -> Entry | None:

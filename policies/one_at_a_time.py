@@ -21,7 +21,7 @@ class OneAtATime(Policy):
 
     def expand(self, network: NetworkCost, device: Device) -> NetworkGraph:
         """The bulk graph; its first task waits apart from those of a network that has begun."""
-        graph = bulk(network, device.runtime)
+        graph = bulk(network, device.runtime, chained=True)
         for task in graph.tasks:
             task.queue = WAITING if task.index in graph.sources else STARTED
         return graph

@@ -25,6 +25,7 @@ BUILT_IN: dict[str, str] = {
     "multi-bulk": "multi_bulk:MultiBulk",
     "linear": "linear:Linear",
     "partial": "partial:Partial",
+    "pipeline": "pipeline:Pipeline",
     "deepeye": "deepeye:DeepEye",
     "deepeye-frugal": "deepeye:DeepEyeFrugal",
     "masa": "masa:Masa",
@@ -43,13 +44,18 @@ def names() -> list[str]:
     return [*BUILT_IN, *sorted(e.name for e in entry_points(group=GROUP) if e.name not in BUILT_IN)]
 
 
+def is_file(name: str) -> bool:
+    """Whether the name is a path to a Python file (``file.py`` or ``file.py:ClassName``)."""
+    return ".py:" in name or name.endswith(".py")
+
+
 def find(name: str) -> type[Policy]:
     """The class that ``name`` stands for.
 
     Raises ``PolicyError`` for an unknown name (with the nearest ones), a missing file or class, a file that
     fails to load, and a class that is not a ``Policy``.
     """
-    if ".py:" in name or name.endswith(".py"):
+    if is_file(name):
         return _from_file(name)
     if name in BUILT_IN:
         module, _, attribute = BUILT_IN[name].partition(":")

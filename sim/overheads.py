@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify
 from typing import TYPE_CHECKING, Any
 
 from simpy.events import NORMAL, Event
@@ -18,6 +19,7 @@ from simpy.events import NORMAL, Event
 from ..policies.graph import WHOLE_NETWORK, Kind, NetworkGraph
 from ..policies.scheduler import Composition, Job, Request, Scheduler
 from .engine import INSTANT_S, Engine, Tick, WorkerTick
+from .paged import PagedMemory
 
 if TYPE_CHECKING:
     import simpy
@@ -33,33 +35,34 @@ NoiseSource = Callable[[int], list[float]]
 """Draws so many random factors with mean 1."""
 
 
-class Alarm(Event):
-    """One wake-up of a worker; out of date when the worker has been re-timed since (``number`` differs)."""
+ORCHESTRATOR = -1
+"""The orchestrator as the pager knows it, beside workers 0, 1, ..."""
 
-    def __init__(
-        self, env: simpy.Environment, call: Callable[[Any], None], tick: WorkerTick, number: int
-    ) -> None:
+
+class Alarm(Event):
+    """One wake-up of a worker; taken out of the calendar when the worker is re-timed."""
+
+    def __init__(self, env: simpy.Environment, call: Callable[[Any], None], tick: WorkerTick) -> None:
         super().__init__(env)
         self._ok = True
         self._value = None
         self.callbacks = [call]
         self.tick = tick
-        self.number = number
 
 
 class _Run:
     """The task a worker is on: work left, the factor it is slowed by, and since when."""
 
-    __slots__ = ("factor", "left_s", "number", "since_s", "state")
+    __slots__ = ("alarm", "factor", "left_s", "since_s", "state")
 
-    IDLE, RUNNING, PAUSED = 0, 1, 2
+    IDLE, RUNNING, PAGING, PAUSED = range(4)
 
     def __init__(self) -> None:
         self.state = self.IDLE
         self.left_s = 0.0
         self.factor = 1.0
         self.since_s = 0.0
-        self.number = 0
+        self.alarm: Alarm | None = None
 
 
 class OverheadEngine(Engine):
@@ -86,16 +89,28 @@ class OverheadEngine(Engine):
         self._contends = any(f > 1 for row in self._slowdown.values() for f in row.values())
         self._noise = noise
         self._arrived: deque[tuple[Request, int, int]] = deque()
-        self._submitting = False
+        self._submission: Iterator[float] | None = None
         self._finished: list[tuple[Job, Task]] = []
         self._scan_armed = False
         self._last_scan_s = 0.0
         self._runs: list[_Run] = []
+        self._paged: PagedMemory | None = None
         super().__init__(policy, device, plan, compositions, records, trace)
 
     def _prepare(self) -> None:
         self._runs = [_Run() for _ in self.workers]
         self._scan = Tick(self.env, self._on_scan)
+        device = self.scheduler.device
+        if device.memory.swap is not None:
+            keeps = any(graph.keeps_buffers for c in self.compositions for graph in c.graphs)
+            self._paged = PagedMemory(device, len(self.workers), keeps)
+
+    @property
+    def paged_bytes(self) -> tuple[int, int]:
+        """Bytes read from and written to swap so far."""
+        if self._paged is None:
+            return 0, 0
+        return int(self._paged.pager.paged_in_bytes), int(self._paged.pager.paged_out_bytes)
 
     # -- the orchestrator ---------------------------------------------------------------------------------
 
@@ -111,6 +126,21 @@ class OverheadEngine(Engine):
         composition = self.compositions[kind]
         factors = [self._factors(graph) for graph in composition.graphs] if self._noise else None
         self.scheduler.submit(request, composition, first, factors)
+
+    def _submit_next(self) -> Iterator[float]:
+        """Submit the first arrival: yields for how long the orchestrator is busy, step by step."""
+        _, kind, first = self._arrived[0]
+        for position, graph in enumerate(self.compositions[kind].graphs):
+            if self._paged is None or not graph.submit_bytes:
+                if self._submission_s:
+                    yield self._submission_s
+                continue
+            pager = self._paged.pager
+            program, blobs = self._paged.submit(first + position, graph)
+            due_s: float | None = pager.begin(ORCHESTRATOR, self._submission_s, program, blobs, self.env.now)
+            while due_s is not None:
+                yield due_s - self.env.now
+                due_s = pager.advance(ORCHESTRATOR, self.env.now)
 
     def _factors(self, graph: NetworkGraph) -> list[float]:
         """Noise of one job's tasks.
@@ -150,17 +180,16 @@ class OverheadEngine(Engine):
     def _on_scan(self, _: Tick) -> None:
         self._scan_armed = False
         self._last_scan_s = self.env.now
-        if self._submitting:
-            self._submitting = False
-            self._admit(*self._arrived.popleft())
-        elif self._arrived:
-            busy_s = self._submission_s * len(self.compositions[self._arrived[0][1]].graphs)
-            if busy_s > 0:
+        if self._arrived:
+            if self._submission is None:
+                self._submission = self._submit_next()
+            delay_s = next(self._submission, None)
+            if delay_s is not None:
                 # Submission keeps the orchestrator: successors wait until it is done.
-                self._submitting = True
-                self._arm_scan(busy_s)
+                self._arm_scan(delay_s)
                 self._settle()
                 return
+            self._submission = None
             self._admit(*self._arrived.popleft())
         finished, self._finished = self._finished, []
         finished.sort(key=lambda item: item[0].base_id + item[1].index)
@@ -171,6 +200,11 @@ class OverheadEngine(Engine):
         self._settle()
 
     # -- the workers --------------------------------------------------------------------------------------
+
+    def _on_done(self, job: Job) -> None:
+        if self._paged is not None:
+            self._paged.die(job)
+        super()._on_done(job)
 
     def _settle(self) -> None:
         calendar = self._calendar
@@ -195,12 +229,30 @@ class OverheadEngine(Engine):
         run.since_s = self.env.now
         run.left_s = task.duration_s if job.factors is None else task.duration_s * job.factors[task.index]
         run.factor = self._factor(tick)
+        if self._paged is not None:
+            due_s = self._paged.begin(tick.index, job, task, run.left_s, self.env.now, run.factor)
+            if due_s is not None:
+                run.state = _Run.PAGING
+                self._wake(tick, due_s - self.env.now)
+                return
         self._wake(tick, run.left_s * run.factor)
 
     def _wake(self, tick: WorkerTick, delay_s: float) -> None:
-        run = self._runs[tick.index]
-        run.number += 1
-        self._schedule(Alarm(self.env, self._on_alarm, tick, run.number), NORMAL, delay_s)
+        alarm = self._runs[tick.index].alarm = Alarm(self.env, self._on_alarm, tick)
+        self._schedule(alarm, NORMAL, delay_s)
+
+    def _cancel(self, alarm: Alarm | None) -> None:
+        """Take an alarm out of the calendar (as short as there are workers).
+
+        Left in, the alarm of a task freed of its slow-down would carry the clock beyond the run's end.
+        """
+        calendar = self._calendar
+        for position, entry in enumerate(calendar):
+            if entry[3] is alarm:
+                calendar[position] = calendar[-1]
+                calendar.pop()
+                heapify(calendar)
+                return
 
     def _factor(self, tick: WorkerTick) -> float:
         """How much slower the worker's task is for what runs beside it now."""
@@ -208,33 +260,51 @@ class OverheadEngine(Engine):
         if self._contends:
             row = self._slowdown[tick.task.kind]  # type: ignore[union-attr]
             for other in self.workers:
-                if other is not tick and self._runs[other.index].state == _Run.RUNNING:
+                if other is not tick and self._computes(other.index):
                     factor *= row[other.task.kind]  # type: ignore[union-attr]
         return factor
+
+    def _computes(self, index: int) -> bool:
+        """Whether the worker has a task and does not wait for the swap device."""
+        state = self._runs[index].state
+        if state == _Run.PAGING:
+            return self._paged.pager.computing(index, self.env.now)  # type: ignore[union-attr]
+        return state == _Run.RUNNING
 
     def _retime(self) -> None:
         """What runs beside each other has changed: move the ends of the tasks it slows or frees."""
         now = self.env.now
         for tick in self.workers:
             run = self._runs[tick.index]
-            if run.state == _Run.RUNNING:
+            if run.state in (_Run.RUNNING, _Run.PAGING):
                 factor = self._factor(tick)
                 if factor != run.factor:
+                    if run.state == _Run.PAGING:
+                        run.factor = factor
+                        due_s = self._paged.pager.rerate(tick.index, now, factor)  # type: ignore[union-attr]
+                        self._cancel(run.alarm)
+                        self._wake(tick, due_s - now)
+                        continue
                     run.left_s = max(0.0, run.left_s - (now - run.since_s) / run.factor)
                     run.since_s = now
                     run.factor = factor
+                    self._cancel(run.alarm)
                     self._wake(tick, run.left_s * factor)
 
     def _on_alarm(self, alarm: Alarm) -> None:
         tick = alarm.tick
         run = self._runs[tick.index]
-        if alarm.number != run.number:
-            self._settle()
-            return
         if run.state == _Run.PAUSED:
             run.state = _Run.IDLE
             self._settle()
             return
+        if run.state == _Run.PAGING:
+            run.factor = self._factor(tick)
+            due_s = self._paged.pager.advance(tick.index, self.env.now, run.factor)  # type: ignore[union-attr]
+            if due_s is not None:
+                self._wake(tick, due_s - self.env.now)
+                self._settle()
+                return
         self._complete(tick, run)
 
     def _complete(self, tick: WorkerTick, run: _Run) -> None:
@@ -242,14 +312,17 @@ class OverheadEngine(Engine):
         tick.busy_s += now - tick.started_s
         if self.trace is not None:
             self.trace.add(tick, now)
-        job, task = tick.job, tick.task
+        job: Job = tick.job  # type: ignore[assignment]
+        task: Task = tick.task  # type: ignore[assignment]
         tick.job = None
+        if self._paged is not None:
+            self._paged.end(job, task)
         run.state = _Run.IDLE
         if self._period_s or self._submission_s:
-            self._finished.append((job, task))  # type: ignore[arg-type]
+            self._finished.append((job, task))
             self._arm_scan()
         else:
-            self.scheduler.finish(job, task)  # type: ignore[arg-type]
+            self.scheduler.finish(job, task)
         if self._contends:
             self._retime()
         if self._pause_s:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from ..devices.cost import NetworkCost, network_cost
 from ..devices.costing import CostModel
 from ..devices.model import Device
 from ..policies import registry
+from ..policies.contract import Policy
 from ..policies.scheduler import Composition, DoesNotFit, Scheduler
 from ..workloads import catalogue
 from ..workloads.network import Layer, Network
 from ..workloads.workload import RequestPlan, child_generator, generate
 from .engine import Engine
+from .explain import booleans, dotted, explain
 from .overheads import NoiseSource, OverheadEngine
 from .records import Records
 from .result import Infeasible, RunResult
@@ -33,11 +36,17 @@ class ScenarioError(ValueError):
         self.key = key
 
 
-def device_of(scenario: Scenario) -> Device:
+def located(name: str, folder: Path | None) -> str:
+    """A relative path to a file (``*.yaml``, ``*.py``, ``*.py:Class``) as seen from here; other names as they are."""
+    is_path = name.endswith((".yaml", ".yml")) or registry.is_file(name)
+    return str(folder / name) if folder is not None and is_path else name
+
+
+def device_of(scenario: Scenario, folder: Path | None = None) -> Device:
     """The scenario's board with its changes. Raises ``ScenarioError``."""
     choice = scenario.device
     try:
-        board = boards.load(choice.board)
+        board = boards.load(located(choice.board, folder))
     except boards.BoardError as error:
         raise ScenarioError("device", str(error)) from error
     changes: dict[str, Any] = {}
@@ -50,12 +59,23 @@ def device_of(scenario: Scenario) -> Device:
         changes["memory"] = memory
     if not changes:
         return board
+    for place in booleans(Device, changes, ("device",)):
+        raise ScenarioError(dotted(place), "must be a number or a text, not true or false")
+    data = boards.merged(board.model_dump(), changes)
     try:
-        return Device.model_validate(boards.merged(board.model_dump(), changes))
+        return Device.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ScenarioError(f"device.{key}", f"{first['msg']}, seen {first['input']!r:.80}") from error
+        location, text = explain(error, Device, data, ("device",))
+        key = dotted(location)
+        raise ScenarioError(key, text.removeprefix(f"{key}: ")) from error
+
+
+def policy_of(scenario: Scenario, folder: Path | None = None) -> Policy:
+    """The scenario's policy. Raises ``ScenarioError``."""
+    try:
+        return registry.make(located(scenario.policy.name, folder), scenario.policy.parameters)
+    except registry.PolicyError as error:
+        raise ScenarioError("policy", str(error)) from error
 
 
 def inline_cost(spec: InlineNetwork, device: Device) -> NetworkCost:
@@ -103,8 +123,10 @@ def costs_of(scenario: Scenario, device: Device, names: Sequence[str]) -> dict[s
                 model = CostModel(device)
             costs[name] = model.cost(network)
         except ValueError as error:
+            near = difflib.get_close_matches(name, inline, n=1)
             known = f" (written in this scenario: {', '.join(inline)})" if inline else ""
-            raise ScenarioError("workload.networks", f"{error}{known}") from error
+            message = f"unknown network {name!r}; did you mean {near[0]}?" if near else str(error)
+            raise ScenarioError("workload.networks", f"{message}{known}") from error
     return costs
 
 
@@ -115,11 +137,11 @@ def simulate(
     trace: Trace | None = None,
     folder: Path | None = None,
 ) -> RunResult:
-    """Run one replication. ``folder`` is where relative arrival files are looked up.
+    """Run one replication. ``folder`` is where relative files are looked up.
 
     Raises ``ScenarioError`` for what the scenario names and does not exist.
     """
-    device = device_of(scenario)
+    device = device_of(scenario, folder)
     try:
         names = scenario.workload.networks(folder)
         plan = generate(
@@ -133,10 +155,7 @@ def simulate(
     except ValueError as error:
         raise ScenarioError("workload", str(error)) from error
     costs = costs_of(scenario, device, names)
-    try:
-        policy = registry.make(scenario.policy.name, scenario.policy.parameters)
-    except registry.PolicyError as error:
-        raise ScenarioError("policy", str(error)) from error
+    policy = policy_of(scenario, folder)
     policy.plan(list(costs.values()), device)
 
     records = Records()
@@ -149,6 +168,7 @@ def simulate(
     except DoesNotFit as error:
         infeasible = _infeasible(error, engine, policy.__class__.__name__)
     ledger = engine.scheduler.memory
+    paged = engine.paged_bytes if isinstance(engine, OverheadEngine) else (0, 0)
     return RunResult(
         scenario=scenario.model_dump(mode="json"),
         policy=scenario.policy.name,
@@ -165,6 +185,8 @@ def simulate(
         peak_bytes=ledger.peak_bytes,
         base_bytes=ledger.base_bytes,
         limit_bytes=ledger.limit_bytes,
+        paged_in_bytes=paged[0],
+        paged_out_bytes=paged[1],
         trace=trace,
         infeasible=infeasible,
     )

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from edgesched.workloads import arrivals as module
+from edgesched.workloads import recording as recording_module
+from edgesched.workloads import timeline as timeline_module
 from edgesched.workloads.arrivals import Arrivals, Closed, closed
 from edgesched.workloads.recording import read_recording
 from edgesched.workloads.timeline import gaps, gaps_until
@@ -178,7 +179,7 @@ def test_until_a_time_is_the_same_sequence(keys: dict[str, Any]) -> None:
 
 
 def test_too_many_requests_within_the_duration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_REQUESTS", 1000)
+    monkeypatch.setattr(timeline_module, "MAX_REQUESTS", 1000)
     process = spec(process="deterministic", rate_per_s=100)
     assert len(gaps_until(process, 10, rng())) == 1000
     with pytest.raises(ValueError, match=r"more than 1000 requests within 10\.01 s"):
@@ -386,13 +387,14 @@ def test_bad_recordings(tmp_path: Path, text: str | bytes, message: str) -> None
 
 def test_recordings_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, "gap_s\n1\n1\n1\n")
-    monkeypatch.setattr(module, "MAX_REQUESTS", 2)
+    monkeypatch.setattr(recording_module, "MAX_REQUESTS", 2)
     with pytest.raises(ValueError, match="line 4: more than 2 arrivals"):
         read_recording(path)
-    monkeypatch.setattr(module, "MAX_REQUESTS", 5)
+    monkeypatch.setattr(recording_module, "MAX_REQUESTS", 5)
+    monkeypatch.setattr(timeline_module, "MAX_REQUESTS", 5)
     with pytest.raises(ValueError, match="3 arrivals repeated 2 times are 6 requests, at most 5"):
         gaps(spec(process="replay", file="arrivals.csv", repeat=2), 1, rng(), tmp_path)
-    monkeypatch.setattr(module, "MAX_FILE_BYTES", 3)
+    monkeypatch.setattr(recording_module, "MAX_FILE_BYTES", 3)
     with pytest.raises(ValueError, match="12 bytes, at most 3"):
         read_recording(path)
 

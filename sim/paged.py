@@ -1,0 +1,207 @@
+"""Memory as it really lies: every blob of every job under the pager, and what each task touches.
+
+A job's blobs are its layers' weights, outputs, im2col buffers and other buffers, and the transient copies of
+a load; ``devices/paging.py`` says what touching them costs when they do not all fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..devices import paging
+from ..devices.paging import Pager, Program
+from ..policies.graph import WHOLE_NETWORK, Kind
+
+if TYPE_CHECKING:
+    from ..devices.cost import NetworkCost
+    from ..devices.model import Device, Runtime
+    from ..policies.graph import NetworkGraph, Task
+    from ..policies.scheduler import Job
+    from ..workloads.network import Network
+
+Blob = tuple[str, int]
+"""(kind of buffer, layer); the job is added when a job touches it."""
+WEIGHTS, OUTPUT, IM2COL, OTHER, COPY = "weights", "output", "im2col", "other", "copy"
+_KINDS = {"convolution": "conv", "depthwise": "conv", "fully-connected": "fc"}
+_NOTHING = Program(((1.0, ()),))
+
+
+@dataclass(slots=True)
+class _Touches:
+    """What a task does to memory: blobs it allocates, those it touches and how, those it releases."""
+
+    allocates: list[tuple[Blob, int]]
+    program: Program
+    blobs: list[Blob | None]
+    releases: list[Blob]
+
+
+class PagedMemory:
+    """The pager of one run with the blobs of its jobs."""
+
+    def __init__(self, device: Device, workers: int, bulk_penalty: bool) -> None:
+        memory = device.memory
+        swap = memory.swap
+        assert swap is not None
+        self.runtime: Runtime = device.runtime
+        self.pager = Pager(
+            memory.usable_bytes,
+            memory.base_bytes,
+            paging.SwapModel(
+                read_bps=swap.read_bytes_per_s,
+                write_cost=swap.write_cost,
+                queue_gain=swap.queue_gain if workers > 1 else 1.0,
+                penalty=swap.bulk_penalty if bulk_penalty else 1.0,
+            ),
+        )
+        self._touches: dict[Task, _Touches] = {}
+        self._held: dict[int, set[Blob]] = {}
+
+    def submit(self, row: int, graph: NetworkGraph) -> tuple[Program, list[Hashable]]:
+        """Version A builds the network of job ``row`` at submission: what filling its weights touches."""
+        blobs = _weight_blobs(graph.network.network)
+        self._allocate(row, blobs)
+        return paging.fill_program(len(blobs)), [(row, *blob) for blob, _ in blobs]
+
+    def begin(
+        self, worker: int, job: Job, task: Task, work_s: float, now_s: float, slowdown: float
+    ) -> float | None:
+        """Start a task.
+
+        None: all it touches is resident, or becomes so without a fault, and it just computes. Else the
+        first instant at which ``pager.advance`` is due.
+        """
+        touches = self._of(job.graph, task)
+        row = job.row
+        self._allocate(row, touches.allocates)
+        blobs = [None if blob is None else (row, *blob) for blob in touches.blobs]
+        if self.pager.settle(touches.program, blobs):
+            return None
+        return self.pager.begin(worker, work_s, touches.program, blobs, now_s, slowdown)
+
+    def end(self, job: Job, task: Task) -> None:
+        """The task is done: what it alone needed is released."""
+        held = self._held[job.row]
+        for blob in self._touches[task].releases:
+            if blob in held:
+                held.remove(blob)
+                self.pager.release((job.row, *blob))
+
+    def die(self, job: Job) -> None:
+        """The network is destroyed: everything it still holds is released."""
+        for blob in sorted(self._held.pop(job.row, ())):
+            self.pager.release((job.row, *blob))
+
+    def _allocate(self, row: int, blobs: list[tuple[Blob, int]]) -> None:
+        held = self._held.setdefault(row, set())
+        for blob, size in blobs:
+            held.add(blob)
+            self.pager.allocate((row, *blob), size)
+
+    def _of(self, graph: NetworkGraph, task: Task) -> _Touches:
+        touches = self._touches.get(task)
+        if touches is None:
+            touches = self._touches[task] = self._make(graph, task)
+        return touches
+
+    def _make(self, graph: NetworkGraph, task: Task) -> _Touches:
+        network = task.network.network
+        by_layer = self.runtime.weights_lifetime == "layer"
+        copies = network.load_copies if self.runtime.load_copies else 0
+        if task.kind == Kind.INIT:
+            weights = [] if by_layer else _weight_blobs(network)
+            return _Touches(weights, paging.fill_program(len(weights)), [b for b, _ in weights], [])
+        if task.kind == Kind.LOAD:
+            return _loading(network, task.layer, copies, by_layer)
+        if task.layer == WHOLE_NETWORK:
+            return _executing_all(task.network)
+        drops = not graph.keeps_buffers
+        return _executing(network, task.layer, drops, by_layer, self.runtime.outputs_lifetime == "liveness")
+
+
+def _weight_blobs(network: Network) -> list[tuple[Blob, int]]:
+    sizes = [layer.weight_bytes for layer in network.layers]
+    return [((WEIGHTS, index), size) for index, size in enumerate(sizes) if size]
+
+
+def _loading(network: Network, layer: int, copies: int, by_layer: bool) -> _Touches:
+    """LOAD of one layer, or of all: transient copies, then the weights."""
+    whole = layer == WHOLE_NETWORK
+    sizes = [x.weight_bytes for x in network.layers] if whole else [network.layers[layer].weight_bytes]
+    total = sum(sizes)
+    if not total:
+        return _Touches([], _NOTHING, [], [])
+    temporary: list[tuple[Blob, int]] = [((f"{COPY} {q}", layer), total) for q in range(copies)]
+    first = 0 if whole else layer
+    weights: list[Blob | None] = [(WEIGHTS, first + i) if size else None for i, size in enumerate(sizes)]
+    allocates = list(temporary)
+    if by_layer:
+        allocates += [((WEIGHTS, first + i), size) for i, size in enumerate(sizes) if size]
+    return _Touches(
+        allocates,
+        paging.bulk_load_program(copies, tuple(sizes)),
+        [*(blob for blob, _ in temporary), *weights],
+        [blob for blob, _ in temporary],
+    )
+
+
+def _layer_blobs(network: Network, index: int) -> tuple[list[tuple[Blob, int]], list[Blob | None]]:
+    """What executing a layer allocates, and its blobs by the positions of ``paging.layer_program``."""
+    layer = network.layers[index]
+    sizes = {IM2COL: layer.workspace_bytes, OTHER: layer.scratch_bytes, OUTPUT: layer.output_bytes}
+    allocates: list[tuple[Blob, int]] = [((kind, index), size) for kind, size in sizes.items() if size]
+    source = network.buffer_of[layer.inputs[0]] if layer.inputs else None
+    has_source = source is not None and network.layers[source].output_bytes > 0
+    blobs: list[Blob | None] = [
+        (OUTPUT, source) if has_source and source is not None else None,
+        (WEIGHTS, index) if layer.weight_bytes else None,
+        (IM2COL, index) if layer.workspace_bytes else None,
+        (OTHER, index) if layer.scratch_bytes else None,
+        (OUTPUT, index) if layer.output_bytes else None,
+    ]
+    return allocates, blobs
+
+
+def _layer_program(network: Network, index: int) -> Program:
+    layer = network.layers[index]
+    elements = 1
+    for side in layer.output_shape:
+        elements *= side
+    kind = _KINDS.get(layer.op, "other")
+    return paging.layer_program(
+        kind,
+        has_weights=layer.weight_bytes > 0,
+        has_im2col=layer.workspace_bytes > 0,
+        has_other=layer.scratch_bytes > 0,
+        in_place=layer.output_bytes == 0,
+        depth=max(1, round(layer.macs / elements)) if elements else 1,
+        groups=max(1, layer.attributes.get("groups", 1)) if kind == "conv" else 1,
+        batch=max(1, layer.output_shape[0]) if kind == "conv" and layer.output_shape else 1,
+    )
+
+
+def _executing(network: Network, index: int, drops: bool, by_layer: bool, liveness: bool) -> _Touches:
+    """EXECUTE of one layer; ``drops``: its own buffers go when it is done."""
+    allocates, blobs = _layer_blobs(network, index)
+    releases: list[Blob] = [blob for blob, _ in allocates if blob[0] != OUTPUT] if drops else []
+    if by_layer:
+        releases.append((WEIGHTS, index))
+    if liveness:
+        releases += [(OUTPUT, owner) for owner, last in enumerate(network.last_use) if last == index]
+    return _Touches(allocates, _layer_program(network, index), blobs, releases)
+
+
+def _executing_all(cost: NetworkCost) -> _Touches:
+    """EXECUTE of the whole network: all layers in turn, nothing dropped between them."""
+    network = cost.network
+    allocates: list[tuple[Blob, int]] = []
+    position: dict[Blob, int] = {}
+    parts = []
+    for index in range(len(network.layers)):
+        own, blobs = _layer_blobs(network, index)
+        allocates += own
+        where = [-1 if blob is None else position.setdefault(blob, len(position)) for blob in blobs]
+        parts.append((_layer_program(network, index), cost.execute_s[index], where))
+    return _Touches(allocates, paging.join_programs(parts), list(position), [])
