@@ -41,8 +41,6 @@ class NetworkCost:
     bulk_load_end_bytes: int
     bulk_execute_start_bytes: int
     bulk_execute_end_bytes: int
-    bulk_layer_bytes: tuple[int, ...]
-    """Per layer what executing it adds when nothing is dropped before the network dies."""
 
     @property
     def name(self) -> str:
@@ -128,7 +126,6 @@ def network_cost(
         bulk_load_end_bytes=total * copies,
         bulk_execute_start_bytes=bulk_outputs + sum(scratch),
         bulk_execute_end_bytes=0,
-        bulk_layer_bytes=tuple(o + s for o, s in zip(outputs, scratch, strict=True)),
     )
     reservation = cost.layerwise_peak_bytes if reservation_bytes is None else reservation_bytes
     object.__setattr__(cost, "reservation_bytes", reservation)

@@ -30,8 +30,8 @@ def moved_bytes(network: Network, index: int) -> int:
 class CostModel:
     """What networks cost on one device.
 
-    A layer that the device's profile holds costs what was measured (convolutions and fully-connected layers
-    times ``gemm_scale``); any other costs call_s + MACs * mac_s + bytes * byte_s of its operation class.
+    A layer that the device's profile holds costs what was measured; any other costs call_s + MACs * mac_s +
+    bytes * byte_s of its operation class. Both times ``gemm_scale`` or ``other_scale``.
     """
 
     def __init__(self, device: Device) -> None:
@@ -59,22 +59,24 @@ class CostModel:
 
     def load_s(self, network: Network, index: int) -> float:
         """Seconds to load one layer's weights."""
+        cost = self.device.cost
         row = self._measured(network, index)
         if row is not None and row.load_s is not None:
-            return row.load_s
-        cost = self.device.cost
-        layer = network.layers[index]
+            return row.load_s * cost.load_scale
         per_byte = cost.load_byte_s + network.load_copies * cost.load_byte_s_per_copy
-        return cost.load_call_s + layer.weight_bytes * per_byte
+        return (cost.load_call_s + network.layers[index].weight_bytes * per_byte) * cost.load_scale
 
     def execute_s(self, network: Network, index: int) -> float:
         """Seconds to execute one layer."""
+        cost = self.device.cost
         layer = network.layers[index]
+        scale = cost.gemm_scale if layer.op in GEMM_OPS else cost.other_scale
         row = self._measured(network, index)
         if row is not None and row.execute_s is not None:
-            return row.execute_s * (self.device.cost.gemm_scale if layer.op in GEMM_OPS else 1.0)
+            return row.execute_s * scale
         rates = self._rates(layer)
-        return rates.call_s + layer.macs * rates.mac_s + moved_bytes(network, index) * rates.byte_s
+        seconds = rates.call_s + layer.macs * rates.mac_s + moved_bytes(network, index) * rates.byte_s
+        return seconds * scale
 
     def _measured(self, network: Network, index: int):  # type: ignore[no-untyped-def]
         return None if self.profile is None else self.profile.layer(network.name, index)

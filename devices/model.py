@@ -135,13 +135,17 @@ class Cost(_Part):
     profile: str | None = None
     """Name of an embedded profile, or a path to a profile file."""
     gemm_scale: Rate = 1.0
-    """Factor on the profile's execution times of convolution and fully-connected layers (other BLAS)."""
+    """Factor on execution times of convolutions and fully-connected layers (another BLAS, clock or build)."""
+    other_scale: Rate = 1.0
+    """Factor on execution times of all other layers."""
+    load_scale: Rate = 1.0
+    """Factor on loading times."""
     execute: dict[str, OpRates] = {}
-    """Per operation class; the class "other" serves every class not named."""
+    """Rates per operation class; the class "other" serves every class not named."""
     load_call_s: Seconds = 0.0
     load_byte_s: Seconds = 0.0
     load_byte_s_per_copy: Seconds = 0.0
-    """Loading: load_call_s + weight bytes * (load_byte_s + copies * load_byte_s_per_copy)."""
+    """Loading without a profile: load_call_s + weight bytes * (load_byte_s + copies * load_byte_s_per_copy)."""
     init_s: Seconds = 0.0
     init_byte_s: Seconds = 0.0
     """INIT: init_s + weight bytes * init_byte_s."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 _FACTORS = {
     "": 1,
@@ -43,5 +43,6 @@ def parse_bytes(value: Any) -> int:
     )
 
 
-Size = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0, le=1 << 50)]
+_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}
+Size = Annotated[int, BeforeValidator(parse_bytes), Field(ge=0, le=1 << 50), WithJsonSchema(_SCHEMA)]
 """A size in bytes that may be written with a unit."""

@@ -68,14 +68,14 @@ class NetworkGraph:
         *,
         serial: bool = False,
         submit_bytes: int = 0,
-        keeps_buffers: bool = False,
+        bulk: bool = False,
     ) -> None:
         self.network = network
         self.tasks = tuple(tasks)
         self.submit_bytes = submit_bytes
         """What becomes resident at submission already (version A builds networks there)."""
-        self.keeps_buffers = keeps_buffers
-        """Whether executing a layer drops nothing before the network dies (bulk modes)."""
+        self.bulk = bulk
+        """Whether the network is loaded whole before it executes (``Swap.bulk_penalty``)."""
         self.serial = serial
         """Whether the network's first task waits for the last task of the network submitted before it."""
         followers: list[list[int]] = [[] for _ in self.tasks]
@@ -191,14 +191,7 @@ def bulk(
         tasks = layer_tasks(network, runtime)
         count = len(network.load_s)
         edges = [(2 * count - 2, 1)] + [(2 * i + 1, 2 * i + 3) for i in range(count - 1)]
-        if chained:
-            edges += [(2 * i, 2 * i + 2) for i in range(count - 1)]
-        for task in tasks:
-            if task.kind == Kind.EXECUTE:
-                task.start_bytes, task.end_bytes = network.bulk_layer_bytes[task.layer], 0
-        return NetworkGraph(
-            network, tasks, edges, submit_bytes=_built(network, runtime), keeps_buffers=True
-        )
+        return NetworkGraph(network, tasks, edges, submit_bytes=_built(network, runtime), bulk=True)
     tasks = [
         _init(network),
         Task(
@@ -218,7 +211,7 @@ def bulk(
             end_bytes=network.bulk_execute_end_bytes,
         ),
     ]
-    return NetworkGraph(network, tasks, [(0, 1), (1, 2)], serial=serial, keeps_buffers=True)
+    return NetworkGraph(network, tasks, [(0, 1), (1, 2)], serial=serial, bulk=True)
 
 
 def linear(network: NetworkCost, runtime: Runtime, *, serial: bool = True) -> NetworkGraph:

@@ -102,8 +102,8 @@ class OverheadEngine(Engine):
         self._scan = Tick(self.env, self._on_scan)
         device = self.scheduler.device
         if device.memory.swap is not None:
-            keeps = any(graph.keeps_buffers for c in self.compositions for graph in c.graphs)
-            self._paged = PagedMemory(device, len(self.workers), keeps)
+            bulk = any(graph.bulk for c in self.compositions for graph in c.graphs)
+            self._paged = PagedMemory(device, len(self.workers), bulk)
 
     @property
     def paged_bytes(self) -> tuple[int, int]:

@@ -6,6 +6,7 @@ a load; ``devices/paging.py`` says what touching them costs when they do not all
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ Blob = tuple[str, int]
 """(kind of buffer, layer); the job is added when a job touches it."""
 WEIGHTS, OUTPUT, IM2COL, OTHER, COPY = "weights", "output", "im2col", "other", "copy"
 _KINDS = {"convolution": "conv", "depthwise": "conv", "fully-connected": "fc"}
+SLICE_S = 0.05
+"""Longest compute between two looks at what runs beside it, while a task pages."""
 _NOTHING = Program(((1.0, ()),))
 
 
@@ -41,7 +44,7 @@ class _Touches:
 class PagedMemory:
     """The pager of one run with the blobs of its jobs."""
 
-    def __init__(self, device: Device, workers: int, bulk_penalty: bool) -> None:
+    def __init__(self, device: Device, workers: int, bulk: bool) -> None:
         memory = device.memory
         swap = memory.swap
         assert swap is not None
@@ -53,8 +56,11 @@ class PagedMemory:
                 read_bps=swap.read_bytes_per_s,
                 write_cost=swap.write_cost,
                 queue_gain=swap.queue_gain if workers > 1 else 1.0,
-                penalty=swap.bulk_penalty if bulk_penalty else 1.0,
+                penalty=swap.bulk_penalty if bulk else 1.0,
             ),
+            # One worker has nobody to take turns with: its tasks need no slices.
+            quantum_s=SLICE_S if workers > 1 else math.inf,
+            request_bytes=paging.REQUEST if workers > 1 else math.inf,
         )
         self._touches: dict[Task, _Touches] = {}
         self._held: dict[int, set[Blob]] = {}
@@ -73,7 +79,7 @@ class PagedMemory:
         None: all it touches is resident, or becomes so without a fault, and it just computes. Else the
         first instant at which ``pager.advance`` is due.
         """
-        touches = self._of(job.graph, task)
+        touches = self._of(task)
         row = job.row
         self._allocate(row, touches.allocates)
         blobs = [None if blob is None else (row, *blob) for blob in touches.blobs]
@@ -100,13 +106,13 @@ class PagedMemory:
             held.add(blob)
             self.pager.allocate((row, *blob), size)
 
-    def _of(self, graph: NetworkGraph, task: Task) -> _Touches:
+    def _of(self, task: Task) -> _Touches:
         touches = self._touches.get(task)
         if touches is None:
-            touches = self._touches[task] = self._make(graph, task)
+            touches = self._touches[task] = self._make(task)
         return touches
 
-    def _make(self, graph: NetworkGraph, task: Task) -> _Touches:
+    def _make(self, task: Task) -> _Touches:
         network = task.network.network
         by_layer = self.runtime.weights_lifetime == "layer"
         copies = network.load_copies if self.runtime.load_copies else 0
@@ -117,8 +123,7 @@ class PagedMemory:
             return _loading(network, task.layer, copies, by_layer)
         if task.layer == WHOLE_NETWORK:
             return _executing_all(task.network)
-        drops = not graph.keeps_buffers
-        return _executing(network, task.layer, drops, by_layer, self.runtime.outputs_lifetime == "liveness")
+        return _executing(network, task.layer, by_layer, self.runtime.outputs_lifetime == "liveness")
 
 
 def _weight_blobs(network: Network) -> list[tuple[Blob, int]]:
@@ -182,10 +187,10 @@ def _layer_program(network: Network, index: int) -> Program:
     )
 
 
-def _executing(network: Network, index: int, drops: bool, by_layer: bool, liveness: bool) -> _Touches:
-    """EXECUTE of one layer; ``drops``: its own buffers go when it is done."""
+def _executing(network: Network, index: int, by_layer: bool, liveness: bool) -> _Touches:
+    """EXECUTE of one layer; its own buffers go when it is done."""
     allocates, blobs = _layer_blobs(network, index)
-    releases: list[Blob] = [blob for blob, _ in allocates if blob[0] != OUTPUT] if drops else []
+    releases: list[Blob] = [blob for blob, _ in allocates if blob[0] != OUTPUT]
     if by_layer:
         releases.append((WEIGHTS, index))
     if liveness:
