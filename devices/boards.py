@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from .explain import booleans, dotted, explain
 from .model import Device
+from .reading import Document, Location, parse, read_mapping, shown
 
 
 class BoardError(ValueError):
@@ -24,50 +26,61 @@ def names() -> list[str]:
     return sorted(item.name[: -len(".yaml")] for item in folder.iterdir() if item.name.endswith(".yaml"))
 
 
-@lru_cache(maxsize=64)
-def load(name: str) -> Device:
-    """The board ``name`` of the catalogue, or the one in the file ``name`` (a path that ends in .yaml).
-
-    Raises ``BoardError``.
-    """
+def _document(name: str) -> Document:
     if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise BoardError(f"device {name!r}: there is no such file")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BoardError(f"device file {name}: cannot be read: {error}") from error
-        return _parsed(text, name)
+        return read_mapping(Path(name), "device")
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise BoardError(
             f"unknown device {name!r}{hint} (known: {', '.join(names())}; or a path to a .yaml file)"
         )
-    return _parsed((resources.files(__package__) / "catalogue" / f"{name}.yaml").read_text("utf-8"), name)
+    return parse((resources.files(__package__) / "catalogue" / f"{name}.yaml").read_text("utf-8"), name)
 
 
-def _parsed(text: str, where: str) -> Device:
-    try:
-        data: Any = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise BoardError(f"device file {where} is not YAML: {error}") from error
-    if not isinstance(data, dict):
-        raise BoardError(f"device file {where}: must be a mapping, seen {type(data).__name__}")
-    base = data.pop("like", None)
-    if base is not None:
+def raw(name: str) -> dict[str, Any]:
+    """The board's file as it stands, ``like`` not followed. Raises ``BoardError`` or ``InputError``."""
+    return _document(name).data
+
+
+@lru_cache(maxsize=64)
+def load(name: str) -> Device:
+    """The board ``name`` of the catalogue, or the one in the file ``name`` (a path that ends in .yaml).
+
+    A file may say ``like: BOARD`` and only what differs. Raises ``BoardError`` or ``InputError``.
+    """
+    return resolve(name, raw, _document(name))
+
+
+def resolve(name: str, read: Callable[[str], Mapping[str, Any]], document: Document | None = None) -> Device:
+    """The device whose data ``read(name)`` gives, with what it is ``like`` filled in.
+
+    ``document`` tells the lines for messages. Raises ``BoardError``.
+    """
+    data = dict(read(name))
+    chain = [name]
+    while "like" in data:
+        base = data.pop("like")
         if not isinstance(base, str):
-            raise BoardError(f"device file {where}: like: must be the name of a board, seen {base!r}")
-        data = merged(load(base).model_dump(exclude_unset=True), data)
+            raise _error(name, document, ("like",), f"like: must be the name of a board, seen {shown(base)}")
+        if base in chain:
+            raise _error(name, document, ("like",), f"like: {' -> '.join([*chain, base])} goes in a circle")
+        chain.append(base)
+        # A board's own calibration is not its relative's.
+        data = merged({k: v for k, v in read(base).items() if k != "calibration"}, data)
+    for place in booleans(Device, data):
+        raise _error(name, document, place, f"{dotted(place)}: must be a number, seen true or false")
     try:
         return Device.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise BoardError(
-            f"device file {where}: {key}: {first['msg']}, seen {first['input']!r:.80}"
-        ) from error
+        found = explain(error, Device, data)
+        raise _error(name, document, found.location, found.text) from error
+
+
+def _error(name: str, document: Document | None, place: Location, message: str) -> BoardError:
+    line = document.line(place) if document is not None else None
+    where = f"{name}:{line}" if line else name
+    return BoardError(f"device {where}: {message}")
 
 
 def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

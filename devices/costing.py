@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..traces.profile import Profile, read_profile
+from ..traces.profile import Profile, ProfileRow, read_profile
 from ..traces.published import network_keys
 from ..workloads.network import Layer, Network
 from .cost import NetworkCost, network_cost
@@ -30,7 +30,8 @@ def moved_bytes(network: Network, index: int) -> int:
 class CostModel:
     """What networks cost on one device.
 
-    A layer that the device's profile holds costs what was measured; any other costs call_s + MACs * mac_s +
+    A layer that the device's profile holds costs what was measured (loading also where the network was
+    measured with another input size); any other costs call_s + MACs * mac_s +
     bytes * byte_s of its operation class. Both times ``gemm_scale`` or ``other_scale``.
     """
 
@@ -60,7 +61,7 @@ class CostModel:
     def load_s(self, network: Network, index: int) -> float:
         """Seconds to load one layer's weights."""
         cost = self.device.cost
-        row = self._measured(network, index)
+        row = self._measured(network, index) or self._measured_at_another_size(network, index)
         if row is not None and row.load_s is not None:
             return row.load_s * cost.load_scale
         per_byte = cost.load_byte_s + network.load_copies * cost.load_byte_s_per_copy
@@ -78,8 +79,20 @@ class CostModel:
         seconds = rates.call_s + layer.macs * rates.mac_s + moved_bytes(network, index) * rates.byte_s
         return seconds * scale
 
-    def _measured(self, network: Network, index: int):  # type: ignore[no-untyped-def]
+    def _measured(self, network: Network, index: int) -> ProfileRow | None:
         return None if self.profile is None else self.profile.layer(network.name, index)
+
+    def _measured_at_another_size(self, network: Network, index: int) -> ProfileRow | None:
+        """The layer measured in the same network with another input: its weights are the same."""
+        if self.profile is None:
+            return None
+        base = network.name.partition("@")[0].partition("#")[0]
+        for name in self.profile.networks:
+            if name.partition("@")[0] == base:
+                row = self.profile.layer(name, index)
+                if row is not None and row.weight_bytes == network.layers[index].weight_bytes:
+                    return row
+        return None
 
     def _rates(self, layer: Layer) -> OpRates:
         table = self.device.cost.execute

@@ -145,10 +145,30 @@ class Cost(_Part):
     load_call_s: Seconds = 0.0
     load_byte_s: Seconds = 0.0
     load_byte_s_per_copy: Seconds = 0.0
-    """Loading without a profile: load_call_s + weight bytes * (load_byte_s + copies * load_byte_s_per_copy)."""
+    """Loading what no profile holds: call + weight bytes * (load_byte_s + copies * load_byte_s_per_copy)."""
     init_s: Seconds = 0.0
     init_byte_s: Seconds = 0.0
     """INIT: init_s + weight bytes * init_byte_s."""
+
+
+class FittedConstants(_Part):
+    """Constants fitted together to some rows; errors are predicted / measured - 1."""
+
+    constants: dict[str, float]
+    """Dotted path in the board: value."""
+    errors: dict[str, float]
+    """Row: error of the fit."""
+    left_out_errors: dict[str, float] = {}
+    """Row: error on it when fitted to the others."""
+
+
+class Calibration(_Part):
+    """Where a board's numbers come from: what was fitted to what, and what is assumed."""
+
+    command: str
+    fitted: list[FittedConstants] = []
+    assumed: dict[str, str] = {}
+    """Dotted path: why this value."""
 
 
 class Device(_Part):
@@ -162,5 +182,4 @@ class Device(_Part):
     storage: Storage = Storage()
     runtime: Runtime = Runtime()
     cost: Cost = Cost()
-    calibration: dict[str, str | float | list[str]] = {}
-    """Where the fitted numbers came from: command, rows fitted, rows held out, errors."""
+    calibration: Calibration | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,12 +16,35 @@ from pathlib import Path
 
 from .columns import Column
 from .profile import Profile, ProfileRow, profile_bytes
-from .published import KEYS_COLUMNS, KEYS_FILE, KEYS_KIND, TOTALS_COLUMNS, TOTALS_FILE, TOTALS_KIND
+from .published import (
+    KEYS_COLUMNS,
+    KEYS_FILE,
+    KEYS_KIND,
+    TOTALS_COLUMNS,
+    TOTALS_FILE,
+    TOTALS_KIND,
+    PublishedTotal,
+    parse_totals,
+)
 from .table import ProfileError, format_table, write_atomically
 
 LAPTOP_FILE = "edgecaffe-laptop.csv"
-TOTAL_ROLES: Mapping[str, str] = {}
-"""Role per id of a total, where it is not "measured"."""
+FITTED_TOTALS = frozenset(
+    {
+        *(f"run-{policy}-4G" for policy in ("partial", "bulk", "deepeye", "linear")),
+        *(f"run-linear-{limit}" for limit in ("1G", "512M", "256M")),
+        *(f"run-{policy}-512M" for policy in ("partial", "bulk")),
+        *(f"batch-laptop-debug-{two}-2G" for two in ("AgeNet+AgeNet", "FaceNet+FaceNet", "AgeNet+FaceNet")),
+        "batch-laptop-debug-SoS+SoS-2G",
+        "batch-laptop-release-AgeNet+AgeNet+AgeNet-2G",
+        "batch-laptop-release-AgeNet+GenderNet+FaceNet-2G-4w",
+        "batch-laptop-release-FaceNet+FaceNet+FaceNet-2G",
+        "batch-rpi-4-release-FaceNet+FaceNet-4G",
+        *(f"solo-rpi-4-2G-{count}" for count in (5, 9, 10)),
+        "solo-rpi-4-512M-9",
+    }
+)
+"""Totals that boards of the catalogue were fitted to (``edgesched calibrate``); all others are held out."""
 
 _ORIGIN = {
     "source": "github.com/bacox/edgecaffe, commit a450b96 and older ones",
@@ -40,13 +64,7 @@ _OPS = {
 }
 _IMAGE_SIZES = {"test_1": 1340, "test_2": 1275, "test_3": 2520}
 """FaceNet's input in pixels for each test image: five times the image (EdgeCaffe's use-scales)."""
-_LIMITS = {"256M": 256 << 20, "512M": 512 << 20, "1G": 1 << 30, "2G": 2 << 30, "4G": 4 << 30}
 _BUILDS = {"debug": "Debug", "release": "Release", "cpack .deb": "Release"}
-_BATCH_DEVICES = {
-    "x86 laptop": ("laptop", ""),
-    "Raspberry Pi (4GB unit presumed)": ("rpi-4", "the 4 GB unit is presumed; "),
-    "Raspberry Pi (2GB unit presumed)": ("rpi-2", "the 2 GB unit is presumed; "),
-}
 
 
 def import_edgecaffe(data_dir: str | os.PathLike[str], out_dir: str | os.PathLike[str]) -> list[Path]:
@@ -147,8 +165,18 @@ def _keys(data: Path) -> bytes:
     return _table(KEYS_FILE, KEYS_KIND, header, KEYS_COLUMNS, rows)
 
 
+def _total_rows(data: Path) -> list[_Row]:
+    rows: list[_Row] = []
+    seen: dict[str, int] = {}
+    for name, *cells in [*_runs(data), *_batches(data), *_solo_means(data)]:
+        seen[str(name)] = count = seen.get(str(name), 0) + 1
+        unique = str(name) if count == 1 else f"{name}-{count}"
+        role = "fitted" if unique in FITTED_TOTALS else "held-out"
+        rows.append((unique, *cells[:11], role, cells[11]))
+    return rows
+
+
 def _totals(data: Path) -> bytes:
-    rows = [*_runs(data), *_batches(data), *_solo_means(data)]
     header = {
         **_ORIGIN,
         "data": "profile-networks.zip (memory.csv), constants in config/**.yaml, means of arrival lists",
@@ -156,11 +184,41 @@ def _totals(data: Path) -> bytes:
         "run": "laptop, version A (58c94af), Debug, OpenBLAS, 2 threads, memsw 8G, one run a cell",
         "batch": "version B before Masa, mean over 10 runs in mode deepeye, FaceNet at 227 px",
         "solo-mean": "version B, mode bulk; from lists of inter-arrival times, each good to 0.5 %",
-        "inferred": "FaceNet at 1340 px in the solo means",
-        "role": "measured (not used yet), fitted or held-out, per row",
+        "inferred": "FaceNet at 227 px in the solo means; docs/validation.md says why not 1340",
+        "role": "per row: fitted (a board of the catalogue was calibrated to it) or held-out",
     }
-    cells = [(*row[:12], TOTAL_ROLES.get(str(row[0]), "measured"), row[12]) for row in rows]
-    return _table(TOTALS_FILE, TOTALS_KIND, header, TOTALS_COLUMNS, cells)
+    return _table(TOTALS_FILE, TOTALS_KIND, header, TOTALS_COLUMNS, _total_rows(data))
+
+
+def read_totals(data_dir: str | os.PathLike[str]) -> list[PublishedTotal]:
+    """The rows of all three end-to-end files that the data folder ``data_dir`` holds; any may be absent.
+
+    Raises ``ProfileError`` for a row that cannot be read.
+    """
+    data = Path(data_dir) / "edgecaffe"
+    with _as_described(data):
+        content = _totals(data)
+    return parse_totals(content, str(data_dir))
+
+
+_LIMIT = re.compile(r"(\d+)([MG])")
+
+
+def _limit_bytes(text: str) -> int:
+    match = _LIMIT.fullmatch(text)
+    if match is None:
+        raise ValueError(f"memory limit {text!r}: a number with M or G, as 512M")
+    return int(match[1]) << (20 if match[2] == "M" else 30)
+
+
+def _batch_device(text: str) -> tuple[str, str]:
+    """The device's tag and a note; which unit a Raspberry Pi was is presumed in the source."""
+    if "laptop" in text:
+        return "laptop", ""
+    match = re.search(r"Raspberry Pi.*?(\d)\s*GB", text)
+    if match is None:
+        raise ValueError(f"device {text!r}: a laptop or a Raspberry Pi of so many GB")
+    return f"rpi-{match[1]}", f"the {match[1]} GB unit is presumed; "
 
 
 _Row = tuple[object, ...]
@@ -168,34 +226,34 @@ _Row = tuple[object, ...]
 
 def _runs(data: Path) -> Iterable[_Row]:
     order = "+".join(f"AgeNet+GenderNet+FaceNet@{size}" for size in _IMAGE_SIZES.values())
-    for row in _read(data / "memory_limit_totals.csv"):
+    for row in _read_if_there(data / "memory_limit_totals.csv"):
         limit, policy = row["mem_limit"], row["policy"]
         note = "wall time of nine inferences, submission included"
         yield (
             f"run-{policy}-{limit}",
-            *("run", "laptop", "Debug", _LIMITS[limit], policy, int(row["workers"]), order, None),
+            *("run", "laptop", "Debug", _limit_bytes(limit), policy, int(row["workers"]), order, None),
             *(int(row["total_ms"]) / 1000, None, 1, note),
         )
 
 
 def _batches(data: Path) -> Iterable[_Row]:
-    for row in _read(data / "batch_service_times.csv"):
+    for row in _read_if_there(data / "batch_service_times.csv"):
         if not row["batch"]:
             continue
-        device, presumed = _BATCH_DEVICES[row["device"]]
+        device, presumed = _batch_device(row["device"])
         four = "-4w-" in row["path"]
         limit, build = row["mem_limit"], _BUILDS[row["build"]]
         name = f"batch-{device}-{build.lower()}-{row['batch']}-{limit}{'-4w' if four else ''}"
         note = f"{presumed}labels: {row['confidence_in_labels']} confidence; {row['path']} at {row['commit']}"
         workers = 4 if four else None
         yield (
-            *(name, "batch", device, build, _LIMITS[limit], "deepeye", workers, row["batch"], None),
+            *(name, "batch", device, build, _limit_bytes(limit), "deepeye", workers, row["batch"], None),
             *(_seconds(row["mean_service_time_ms"]), None, None, note),
         )
 
 
 def _solo_means(data: Path) -> Iterable[_Row]:
-    for row in _read(data / "solo_mean_durations.csv"):
+    for row in _read_if_there(data / "solo_mean_durations.csv"):
         names = row["networks"].split(",")
         if row["quantity"] == "mean over networks":
             weights = [str(1 / len(names))] * len(names)
@@ -204,7 +262,7 @@ def _solo_means(data: Path) -> Iterable[_Row]:
         else:
             raise ValueError(f"solo_mean_durations.csv: quantity {row['quantity']!r}")
         limit = row["mem_limit"]
-        measured = "+".join("FaceNet@1340" if name == "FaceNet" else name for name in names)
+        measured = "+".join(names)
         error = _seconds(row["se_ms"]) if row["se_ms"] else None
         yield (
             f"solo-{row['device_tag']}-{limit}-{len(names)}",
@@ -212,7 +270,7 @@ def _solo_means(data: Path) -> Iterable[_Row]:
                 "solo-mean",
                 row["device_tag"],
                 "Release",
-                _LIMITS[limit],
+                _limit_bytes(limit),
                 "bulk",
                 1,
                 measured,
@@ -244,6 +302,10 @@ def _as_described(data: Path) -> Iterator[None]:
         if isinstance(error, ProfileError):
             raise
         raise ProfileError(str(data), f"is not the data that its README describes: {error!r}") from error
+
+
+def _read_if_there(path: Path) -> list[dict[str, str]]:
+    return _read(path) if path.exists() else []
 
 
 def _read(path: Path) -> list[dict[str, str]]:

@@ -23,8 +23,8 @@ KEYS_KIND = "network-keys"
 TOTALS_KIND = "totals"
 KEYS_FILE = "edgecaffe-networks.csv"
 TOTALS_FILE = "edgecaffe-totals.csv"
-ROLES = ("measured", "fitted", "held-out")
-"""What a total is used for: not at all yet, to fit a device, or to test one."""
+ROLES = ("fitted", "held-out")
+"""What a total is used for: to fit a device, or to test one."""
 KINDS = ("run", "batch", "solo-mean")
 """run: wall time of one program run; batch: mean service time of a batch; solo-mean: mean of solo
 durations."""
@@ -158,18 +158,23 @@ def _keys() -> dict[str, NetworkKeys]:
 
 @lru_cache(maxsize=1)
 def _totals() -> tuple[PublishedTotal, ...]:
-    table = _table(TOTALS_FILE, TOTALS_KIND, TOTALS_COLUMNS)
+    return tuple(parse_totals((resources.files(__package__) / TOTALS_FILE).read_bytes(), TOTALS_FILE))
+
+
+def parse_totals(content: bytes, source: str) -> list[PublishedTotal]:
+    """The rows of a table of totals. Raises ``ProfileError``, which names ``source``."""
+    table = parse_table(content, source, TOTALS_KIND, TOTALS_COLUMNS)
     found: dict[str, PublishedTotal] = {}
     for line, cells in table.rows:
         row = dict(zip(table.columns, cells, strict=True))
         if row["id"] in found:
-            raise ProfileError(TOTALS_FILE, f"id {row['id']!r} stands there twice", line=line)
+            raise ProfileError(source, f"id {row['id']!r} stands there twice", line=line)
         row["networks"] = tuple(row["networks"].split("+"))
         row["weights"] = tuple(float(w) for w in (row["weights"] or "").split("+") if w)
         row["build"] = row["build"] or ""
         row["note"] = row["note"] or ""
         found[row["id"]] = PublishedTotal(**row)
-    return tuple(found.values())
+    return list(found.values())
 
 
 def _table(file: str, kind: str, schema: Mapping[str, Column]) -> Table:

@@ -1,0 +1,130 @@
+"""`edgesched validate`: does the simulator compute what it says?"""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ..sim.validation.checks import Check
+from ..traces.table import write_atomically
+from . import terminal
+
+app = typer.Typer(
+    name="validate", help="Check the simulator against theory and measurements.", no_args_is_help=True
+)
+
+
+@app.callback()
+def _group() -> None:
+    """Check the simulator against theory and measurements."""
+
+
+@app.command()
+def theory(
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", dir_okay=False, help="Write the checks as a JSON list to this file."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A tenth of the requests: seconds instead of half a minute.")
+    ] = False,
+) -> None:
+    """Compare the engine with recursions (every request) and with closed forms (means).
+
+    Exit code 1 where a check misses its bar.
+    """
+    from ..sim.validation import theory as checks
+
+    effort = checks.QUICK if quick else checks.FULL
+    found = list(checks.theory_checks(effort))
+    console = Console()
+    console.print(_table(found))
+    missed = [check for check in found if not check.passed]
+    console.print(f"{len(found) - len(missed)} of {len(found)} checks within their bar")
+    _write(json, [check.record() for check in found])
+    if missed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def edgecaffe(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", file_okay=False, help="Measurements as DIR/edgecaffe/*.csv; default: our own table."
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", dir_okay=False, help="Write the rows as a JSON list to this file."),
+    ] = None,
+) -> None:
+    """Predict EdgeCaffe's measured end-to-end times with the committed boards; nothing is refitted.
+
+    Exit code 1 where a bar is missed.
+    """
+    from ..devices.reading import InputError
+    from ..sim.validation import edgecaffe as checks
+    from ..traces.importers import read_totals
+    from ..traces.published import published_totals
+
+    totals = published_totals() if data is None else read_totals(data)
+    if not totals:
+        raise InputError(f"{data}: holds no row of edgecaffe/{', edgecaffe/'.join(checks.FILES.values())}")
+    rows = checks.predictions(totals)
+    console = terminal.console()
+    listing = terminal.table(
+        "row", "measured s", "predicted s", "error", "role", right=("measured s", "predicted s", "error")
+    )
+    for row in rows:
+        listing.add_row(
+            row.total.id,
+            f"{row.total.value_s:.3f}",
+            f"{row.predicted_s:.3f}",
+            f"{row.relative_error:+.1%}",
+            row.total.role,
+        )
+    console.print(listing)
+    console.print()
+    verdicts = checks.verdicts(rows)
+    table = terminal.table("bar", "found", "allowed", "")
+    for verdict in verdicts:
+        table.add_row(verdict.what, verdict.measured, verdict.bar, "" if verdict.passed else "MISSED")
+    console.print(table)
+    _write(json, [row.record() for row in rows])
+    if not all(verdict.passed for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def _write(path: Path | None, records: list[dict[str, Any]]) -> None:
+    if path is not None:
+        write_atomically((json_module.dumps(records, indent=1) + "\n").encode(), path)
+
+
+def _table(found: Iterable[Check]) -> Table:
+    """One row a check; seconds."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("case", no_wrap=True)
+    for name in ("measured s", "predicted s", "error", "bar", "requests"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("rule", no_wrap=True)
+    table.add_column("")
+    for check in found:
+        share = ".2%" if check.rule.endswith("interval") else ".1g"
+        table.add_row(
+            check.case.removeprefix("theory/"),
+            f"{check.measured:.5g}",
+            f"{check.predicted:.5g}",
+            f"{check.relative_error:{share}}",
+            f"{check.bar:{share}}",
+            f"{check.requests:,}",
+            check.rule,
+            "" if check.passed else "MISSED",
+        )
+    return table
