@@ -77,5 +77,8 @@ class Ready:
         """All entries of a queue, in order. Costs O(n log n): for tests and odd policies."""
         return sorted(entry for _, heap in self._heaps.get(queue, ()) for entry in heap)
 
+    def __bool__(self) -> bool:
+        return any(heap for heaps in self._heaps.values() for _, heap in heaps)
+
     def __len__(self) -> int:
         return sum(len(heap) for heaps in self._heaps.values() for _, heap in heaps)

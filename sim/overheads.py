@@ -53,7 +53,7 @@ class Alarm(Event):
 class _Run:
     """The task a worker is on: work left, the factor it is slowed by, and since when."""
 
-    __slots__ = ("alarm", "factor", "left_s", "since_s", "state")
+    __slots__ = ("alarm", "asked_s", "factor", "left_s", "since_s", "state")
 
     IDLE, RUNNING, PAGING, PAUSED = range(4)
 
@@ -63,6 +63,8 @@ class _Run:
         self.factor = 1.0
         self.since_s = 0.0
         self.alarm: Alarm | None = None
+        self.asked_s: float | None = None
+        """When the idle worker last asked in vain; it asks again every pause after that."""
 
 
 class OverheadEngine(Engine):
@@ -194,7 +196,7 @@ class OverheadEngine(Engine):
         finished, self._finished = self._finished, []
         finished.sort(key=lambda item: item[0].base_id + item[1].index)
         for job, task in finished:
-            self.scheduler.finish(job, task)
+            self.scheduler.finish(job, task, freed=True)
         if self._arrived or self._finished:
             self._arm_scan()
         self._settle()
@@ -212,13 +214,29 @@ class OverheadEngine(Engine):
             return
         begun = False
         for tick in self.workers:
-            if self._runs[tick.index].state == _Run.IDLE:
-                entry = self.scheduler.next(tick.worker)
-                if entry is not None:
-                    self._begin(tick, entry[3], entry[4])
-                    begun = True
+            run = self._runs[tick.index]
+            if run.state != _Run.IDLE or (run.asked_s is not None and self._asks_later(tick, run)):
+                continue
+            entry = self.scheduler.next(tick.worker)
+            if entry is not None:
+                run.asked_s = None
+                self._begin(tick, entry[3], entry[4])
+                begun = True
+            elif self._pause_s:
+                run.asked_s = self.env.now
         if begun and self._contends:
             self._retime()
+
+    def _asks_later(self, tick: WorkerTick, run: _Run) -> bool:
+        """An idle worker asks once a pause: whether that is later than now (then it is woken, if need be)."""
+        elapsed = self.env.now - run.asked_s  # type: ignore[operator]
+        wait = math.ceil((elapsed - INSTANT_S) / self._pause_s) * self._pause_s - elapsed
+        if wait <= INSTANT_S:
+            return False
+        if self.scheduler.ready:
+            run.state = _Run.PAUSED
+            self._wake(tick, wait)
+        return True
 
     def _begin(self, tick: WorkerTick, job: Job, task: Task) -> None:
         tick.job = job
@@ -319,6 +337,7 @@ class OverheadEngine(Engine):
             self._paged.end(job, task)
         run.state = _Run.IDLE
         if self._period_s or self._submission_s:
+            self.scheduler.free(task)
             self._finished.append((job, task))
             self._arm_scan()
         else:
