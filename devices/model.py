@@ -49,7 +49,13 @@ class Swap(_Part):
     queue_gain: Annotated[float, Field(ge=1, le=1000)] = 1.0
     """Speed-up of requests that find the device busy, when several workers fault."""
     bulk_penalty: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Factor on the cost of paging for policies that keep every buffer of a network (bulk modes)."""
+    """Factor on the cost of paging for policies that load a network whole before it executes."""
+    request_bytes: Annotated[int, Field(ge=4096)] = 4 * MIB
+    """Traffic after which a faulting worker lets another one at the device."""
+    chunk_bytes: Annotated[int, Field(ge=4096)] = MIB
+    """Least unit of residency; larger is faster and coarser."""
+    blob_chunks: Annotated[int, Field(ge=1, le=4096)] = 64
+    """A buffer is cut into at most so many chunks."""
 
 
 class Memory(_Part):
@@ -101,6 +107,8 @@ class Runtime(_Part):
     """The orchestrator scans this often; a successor is invisible until the next scan. 0: at once."""
     worker_pause_s: Seconds = 0.0
     """A worker sleeps so long after each task before it asks again."""
+    worker_poll_s: Seconds = 0.0
+    """An idle worker asks this often; 0: whenever something changes."""
     submission_s: Seconds = 0.0
     """Time the orchestrator takes to submit one network; its tasks appear afterwards."""
     weights_lifetime: Literal["network", "layer"] = "network"
@@ -109,6 +117,8 @@ class Runtime(_Part):
     """network: outputs stay until the network dies; liveness: until their last consumer has executed."""
     load_copies: bool = True
     """Whether loading makes the network's transient extra copies of what it loads."""
+    reserved_base_bytes: Bytes = 0
+    """What the counter of a policy that books memory holds back for the process (EdgeCaffe: 4.87 MB)."""
     slowdown: dict[SlowdownClass, dict[SlowdownClass, Annotated[float, Field(ge=1, le=1000)]]] = {}
     """slowdown[a][b]: factor on a task of class a while one of class b runs beside it; several multiply."""
     noise: Noise | None = None

@@ -191,6 +191,8 @@ def bulk(
         tasks = layer_tasks(network, runtime)
         count = len(network.load_s)
         edges = [(2 * count - 2, 1)] + [(2 * i + 1, 2 * i + 3) for i in range(count - 1)]
+        if chained:
+            edges += [(2 * i, 2 * i + 2) for i in range(count - 1)]
         return NetworkGraph(network, tasks, edges, submit_bytes=_built(network, runtime), bulk=True)
     tasks = [
         _init(network),

@@ -12,12 +12,14 @@ class Ledger:
 
     __slots__ = ("active", "base_bytes", "limit_bytes", "peak_bytes", "reserved_bytes", "resident_bytes")
 
-    def __init__(self, limit_bytes: int | None = None, base_bytes: int = 0) -> None:
+    def __init__(
+        self, limit_bytes: int | None = None, base_bytes: int = 0, reserved_base_bytes: int = 0
+    ) -> None:
         self.limit_bytes = limit_bytes
         self.base_bytes = base_bytes
         self.resident_bytes = base_bytes
         self.peak_bytes = base_bytes
-        self.reserved_bytes = 0
+        self.reserved_bytes = reserved_base_bytes
         self.active = 0
         """Networks whose first task was taken and that are not finished."""
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from .ready import Entry, Ready
 
 EXECUTE, LOAD = "execute", "load"
-MIB = 1 << 20
 
 
 class Masa(Policy):
@@ -23,13 +22,12 @@ class Masa(Policy):
 
     An INIT is admitted if its network's reservation fits beside those of the active networks (the counter
     is per network, booked from INIT until the network dies), or if no network is active; one that does not
-    fit is passed over, not waited for. ``base_reservation_bytes`` is what the counter holds back for the
-    process (EdgeCaffe: 4.87 MB).
+    fit is passed over, not waited for. A reservation larger than the limit is admitted when nothing is
+    active, and then runs alone.
     """
 
-    def __init__(self, workers: int = 2, base_reservation_bytes: int = int(4.87 * MIB)) -> None:
+    def __init__(self, workers: int = 2) -> None:
         self.count = workers
-        self.base_reservation_bytes = base_reservation_bytes
 
     def workers(self, device: Device) -> list[Worker]:
         """``workers`` of them (2 in every published experiment), all alike."""
@@ -55,5 +53,4 @@ class Masa(Policy):
             return entry
         if not memory.active:
             return ready.first(LOAD)
-        free = memory.unreserved_bytes - self.base_reservation_bytes
-        return ready.first(LOAD, fitting=max(0, free))
+        return ready.first(LOAD, fitting=max(0, memory.unreserved_bytes))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ..devices.model import Device
     from .ledger import Ledger
     from .ready import Entry, Ready
+    from .scheduler import Job
 
 STORAGE, CPU = "storage", "cpu"
 
@@ -24,6 +25,10 @@ class Pipeline(Policy):
     (``weights_lifetime: layer``), else with each finished network. A load that would wait for ever, because
     nothing is left that could free memory, begins all the same: the device pages, or the run is infeasible.
     """
+
+    def __init__(self) -> None:
+        self._taken: dict[Job, int] = {}
+        """Tasks begun of each unfinished job (and of some that are finished)."""
 
     def workers(self, device: Device) -> list[Worker]:
         """One for storage, one for the processor."""
@@ -40,19 +45,18 @@ class Pipeline(Policy):
     def select(self, worker: Worker, ready: Ready, memory: Ledger) -> Entry | None:
         """The first execution; or the first load, if it fits or if waiting would not help."""
         entry = ready.first(worker.name)
-        if entry is None or worker.name == CPU:
-            return entry
-        if entry[4].start_bytes <= memory.free_bytes or not _may_free(entry, ready, memory):
-            return entry
-        return None
+        if entry is None:
+            return None
+        _, _, _, job, task = entry
+        if worker.name == STORAGE and task.start_bytes > memory.free_bytes and self._may_free(ready):
+            return None
+        if len(self._taken) > 2 * memory.active + 8:
+            self._taken = {begun: count for begun, count in self._taken.items() if begun.left}
+        self._taken[job] = self._taken.get(job, 0) + 1
+        return entry
 
-
-def _may_free(entry: Entry, ready: Ready, memory: Ledger) -> bool:
-    """Whether anything that has begun will still give memory back before this load is done."""
-    _, _, _, job, task = entry
-    if ready.first(CPU) is not None or memory.active > job.started:
-        return True
-    if not job.started or task.layer < 1:
-        return False
-    # The execution of this layer waits for the load itself and, while that runs, for the layer before.
-    return job.waits[job.graph.at(Kind.EXECUTE, task.layer)] > 1
+    def _may_free(self, ready: Ready) -> bool:
+        """Whether a task is under way (or has ended unnoticed), or an execution could begin."""
+        if ready.first(CPU) is not None:
+            return True
+        return any(job.left > len(job.graph.tasks) - count for job, count in self._taken.items())

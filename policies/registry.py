@@ -114,6 +114,8 @@ def _from_file(name: str) -> type[Policy]:
             raise PolicyError(f"policy {name!r}: {str(path)!r} is not a Python file")
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
+        writes = sys.dont_write_bytecode
+        sys.dont_write_bytecode = True  # reading a policy leaves nothing beside it
         try:
             spec.loader.exec_module(module)
         except (Exception, SystemExit) as error:
@@ -121,6 +123,8 @@ def _from_file(name: str) -> type[Policy]:
             raise PolicyError(
                 f"policy file {str(path)!r} fails to load: {type(error).__name__}: {error}"
             ) from error
+        finally:
+            sys.dont_write_bytecode = writes
     classes = {
         key: value
         for key, value in vars(module).items()

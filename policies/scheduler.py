@@ -137,7 +137,9 @@ class Scheduler:
         self.policy = policy
         self.device = device
         self.ready = Ready(clock)
-        self.memory = Ledger(device.memory.usable_bytes, device.memory.base_bytes)
+        self.memory = Ledger(
+            device.memory.usable_bytes, device.memory.base_bytes, device.runtime.reserved_base_bytes
+        )
         self.workers = policy.workers(device)
         self._select = policy.select
         self._in_order = type(policy).select is Policy.select
@@ -294,9 +296,17 @@ class Scheduler:
             f"policy {type(self.policy).__name__}: select() returned what is no ready task: {entry!r}"
         )
 
-    def finish(self, job: Job, task: Task) -> None:
-        """The task is done: free what it frees, make its successors ready, end the job if it was the last."""
+    def free(self, task: Task) -> None:
+        """The task has ended and its memory is free, but the orchestrator has not noticed yet."""
         self.memory.resident_bytes -= task.end_bytes
+
+    def finish(self, job: Job, task: Task, *, freed: bool = False) -> None:
+        """The task is done: free what it frees, make its successors ready, end the job if it was the last.
+
+        ``freed``: ``free`` was called when it ended.
+        """
+        if not freed:
+            self.memory.resident_bytes -= task.end_bytes
         ready = task.sole
         if ready is not None:
             # _push, written out for the usual case: this runs once a task.

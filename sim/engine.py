@@ -113,6 +113,10 @@ class Engine:
     def run(self, until_s: float | None = None) -> None:
         """Run to the end of all requests, or to ``until_s``. May be called again to go on."""
         self.env.run(until=until_s)
+        if until_s is not None:
+            # What ended just before the stop has waited for more of the same instant. SimPy leaves the stop
+            # in the calendar: idle workers ask there when the run goes on.
+            self._calendar[0][3].callbacks.append(lambda _: self._settle())
 
     @property
     def now_s(self) -> float:

@@ -53,7 +53,7 @@ class Alarm(Event):
 class _Run:
     """The task a worker is on: work left, the factor it is slowed by, and since when."""
 
-    __slots__ = ("alarm", "asked_s", "factor", "left_s", "since_s", "state")
+    __slots__ = ("alarm", "asked_s", "factor", "left_s", "news", "since_s", "state")
 
     IDLE, RUNNING, PAGING, PAUSED = range(4)
 
@@ -64,7 +64,9 @@ class _Run:
         self.since_s = 0.0
         self.alarm: Alarm | None = None
         self.asked_s: float | None = None
-        """When the idle worker last asked in vain; it asks again every pause after that."""
+        """When the idle worker last asked in vain; it asks again every ``worker_poll_s``."""
+        self.news = 0
+        """The engine's count of news then: without any since, asking again is in vain too."""
 
 
 class OverheadEngine(Engine):
@@ -83,6 +85,7 @@ class OverheadEngine(Engine):
         runtime = device.runtime
         self._period_s = runtime.dispatch_period_s
         self._pause_s = runtime.worker_pause_s
+        self._poll_s = runtime.worker_poll_s
         self._submission_s = runtime.submission_s
         self._slowdown = {kind: dict.fromkeys(Kind, 1.0) for kind in Kind}
         for name, beside in runtime.slowdown.items():
@@ -93,6 +96,8 @@ class OverheadEngine(Engine):
         self._arrived: deque[tuple[Request, int, int]] = deque()
         self._submission: Iterator[float] | None = None
         self._finished: list[tuple[Job, Task]] = []
+        self._news = 0
+        """Counts what can give an idle worker a task: submissions, and ends (when they happen, when seen)."""
         self._scan_armed = False
         self._last_scan_s = 0.0
         self._runs: list[_Run] = []
@@ -125,6 +130,7 @@ class OverheadEngine(Engine):
         self._arm_scan()
 
     def _admit(self, request: Request, kind: int, first: int) -> None:
+        self._news += 1
         composition = self.compositions[kind]
         factors = [self._factors(graph) for graph in composition.graphs] if self._noise else None
         self.scheduler.submit(request, composition, first, factors)
@@ -194,6 +200,7 @@ class OverheadEngine(Engine):
             self._submission = None
             self._admit(*self._arrived.popleft())
         finished, self._finished = self._finished, []
+        self._news += len(finished)
         finished.sort(key=lambda item: item[0].base_id + item[1].index)
         for job, task in finished:
             self.scheduler.finish(job, task, freed=True)
@@ -222,15 +229,18 @@ class OverheadEngine(Engine):
                 run.asked_s = None
                 self._begin(tick, entry[3], entry[4])
                 begun = True
-            elif self._pause_s:
+            elif self._poll_s:
                 run.asked_s = self.env.now
+                run.news = self._news
         if begun and self._contends:
             self._retime()
 
     def _asks_later(self, tick: WorkerTick, run: _Run) -> bool:
-        """An idle worker asks once a pause: whether that is later than now (then it is woken, if need be)."""
+        """Whether an idle worker asks later than now; it is woken then if anything is ready."""
+        if run.news == self._news:
+            return True
         elapsed = self.env.now - run.asked_s  # type: ignore[operator]
-        wait = math.ceil((elapsed - INSTANT_S) / self._pause_s) * self._pause_s - elapsed
+        wait = math.ceil((elapsed - INSTANT_S) / self._poll_s) * self._poll_s - elapsed
         if wait <= INSTANT_S:
             return False
         if self.scheduler.ready:
@@ -326,6 +336,7 @@ class OverheadEngine(Engine):
         self._complete(tick, run)
 
     def _complete(self, tick: WorkerTick, run: _Run) -> None:
+        self._news += 1
         now = self.env.now
         tick.busy_s += now - tick.started_s
         if self.trace is not None:

@@ -60,7 +60,9 @@ class PagedMemory:
             ),
             # One worker has nobody to take turns with: its tasks need no slices.
             quantum_s=SLICE_S if workers > 1 else math.inf,
-            request_bytes=paging.REQUEST if workers > 1 else math.inf,
+            request_bytes=swap.request_bytes if workers > 1 else math.inf,
+            min_chunk=swap.chunk_bytes,
+            max_chunks=swap.blob_chunks,
         )
         self._touches: dict[Task, _Touches] = {}
         self._held: dict[int, set[Blob]] = {}

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from ..devices import boards
 from ..devices.cost import NetworkCost, network_cost
 from ..devices.costing import CostModel
+from ..devices.explain import booleans, dotted, explain
 from ..devices.model import Device
 from ..policies import registry
 from ..policies.contract import Policy
@@ -20,7 +21,6 @@ from ..workloads import catalogue
 from ..workloads.network import Layer, Network
 from ..workloads.workload import RequestPlan, child_generator, generate
 from .engine import Engine
-from .explain import booleans, dotted, explain
 from .overheads import NoiseSource, OverheadEngine
 from .records import Records
 from .result import Infeasible, RunResult
@@ -37,7 +37,7 @@ class ScenarioError(ValueError):
 
 
 def located(name: str, folder: Path | None) -> str:
-    """A relative path to a file (``*.yaml``, ``*.py``, ``*.py:Class``) as seen from here; other names as they are."""
+    """A relative path to a file (``*.yaml``, ``*.py``, ``*.py:Class``) as seen from here; else the name."""
     is_path = name.endswith((".yaml", ".yml")) or registry.is_file(name)
     return str(folder / name) if folder is not None and is_path else name
 

@@ -84,9 +84,10 @@ class PolicyChoice(_Part):
 class Run(_Part):
     """How long, how often, from which seed."""
 
-    requests: (
-        Annotated[int, Field(gt=0, le=10_000_000, validation_alias=AliasChoices("requests", "count"))] | None
-    ) = None
+    requests: Annotated[
+        Annotated[int, Field(gt=0, le=10_000_000)] | None,
+        Field(validation_alias=AliasChoices("requests", "count")),
+    ] = None
     """Requests to simulate; None: until ``duration_s``."""
     duration_s: Annotated[float, Field(gt=0, le=1e9)] | None = None
     """Arrivals stop after so long; the run goes on until all are served."""
@@ -101,7 +102,7 @@ class Run(_Part):
             raise ValueError("give requests or duration_s")
         if self.requests is not None and self.warmup_requests >= self.requests:
             raise ValueError(
-                f"warmup_requests is {self.warmup_requests}; it must be smaller than requests ({self.requests})"
+                f"warmup_requests is {self.warmup_requests}, must be smaller than requests ({self.requests})"
             )
         return self
 
@@ -140,3 +141,19 @@ def normal(data: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(result.get("run"), Mapping):
         result["run"] = dict(result["run"])
     return result
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of scenario files, short forms included."""
+    schema = Scenario.model_json_schema(by_alias=False)
+    properties = schema["properties"]
+    for key in ("device", "policy"):
+        properties[key] = {"anyOf": [{"type": "string", "minLength": 1}, properties[key]]}
+    for part, name, other in (("InlineLayer", "weight_bytes", "bytes"), ("Run", "requests", "count")):
+        keys = schema["$defs"][part]["properties"]
+        keys[other] = {**keys[name], "description": f"The same as {name}."}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "edgesched scenario",
+    }

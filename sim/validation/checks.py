@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -41,8 +42,12 @@ class Check:
         return self.relative_error <= self.bar
 
     def record(self) -> dict[str, Any]:
-        """The check as plain data."""
-        return {**asdict(self), "passed": self.passed}
+        """The check as plain data; what is not finite is None."""
+        data = {**asdict(self), "passed": self.passed}
+        return {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in data.items()
+        }
 
 
 def network(
@@ -90,15 +95,13 @@ def scenario(
 def responses(spec: Scenario, replication: int = 0) -> tuple[Floats, RunResult]:
     """Run one replication: the response time of every request in seconds, in order of arrival.
 
-    Raises RuntimeError where the run did not serve every request.
+    A request that was not served (the run was infeasible, or the policy stuck) is nan.
     """
     result = simulate(spec, replication)
-    if result.infeasible is not None:
-        raise RuntimeError(f"{spec.policy.name}: infeasible, {result.infeasible}")
     records = result.records
     size = np.array([len(graphs) for graphs in result.graphs])[np.asarray(records.composition)]
     first = np.cumsum(size) - size
-    response = np.maximum.reduceat(np.asarray(records.job_finish_s), first) - np.asarray(records.arrival_s)
-    if np.isnan(response).any():
-        raise RuntimeError(f"{spec.policy.name}: {int(np.isnan(response).sum())} requests were not served")
+    response = np.full(spec.run.requests or len(size), np.nan)
+    response[: len(size)] = np.maximum.reduceat(np.asarray(records.job_finish_s), first)
+    response[: len(size)] -= np.asarray(records.arrival_s)
     return response, result

@@ -1,0 +1,474 @@
+"""Runs the points of a sweep on any ``concurrent.futures.Executor``; no finished point is lost or run again.
+
+The result file is JSON Lines, append-only. A line is one finished point: ``{"key": KEY, ...what the function
+returned}``, or ``{"key": KEY, "error": {"type": ..., "message": ..., "quarantined": bool}}``. The last line
+of a key counts. A float is written by ``repr``, so it comes back bit for bit; a non-finite one is ``NaN``,
+``Infinity`` or ``-Infinity``, which Python's json and pandas read back. No line holds a clock's value, a host
+or a path.
+
+When a worker dies, every point that may have killed it is run again alone; a point that kills its worker
+``max_attempts`` times alone is quarantined: it becomes an error row and the sweep goes on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+PointFunction = Callable[[Any], dict[str, Any]]
+Progress = Callable[[int, int, int], None]
+
+BATCH_S = 0.01
+"""Short points travel together until a task lasts about this long; a longer point travels alone."""
+
+MAX_BATCH = 64
+
+LOST_S = 2.0
+"""How often to look whether the pool is broken though no task says so: until Python 3.12.1, a task that is
+submitted just while a worker dies is forgotten."""
+
+RESERVED = frozenset({"key", "error"})
+
+
+class RunnerError(RuntimeError):
+    """The sweep cannot go on; the rows written so far are kept."""
+
+
+class LockedError(RunnerError):
+    """Another sweep is writing the same file."""
+
+
+class CorruptFileError(RunnerError):
+    """A line of the result file, not the last, is no row."""
+
+
+class MissingPointsError(RunnerError):
+    """A point has no row yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerReport:
+    """What ``run_points`` did. ``total = resumed + ran``; failed and quarantined are counts of rows in it."""
+
+    total: int
+    resumed: int
+    ran: int
+    failed: int
+    quarantined: int
+    pools_lost: int
+
+
+def run_points(
+    function: PointFunction,
+    todo: Mapping[str, Any],
+    *,
+    executor_factory: Callable[[], Executor],
+    path: Path,
+    window: int,
+    max_attempts: int = 3,
+    progress: Progress | None = None,
+    retry_failed: bool = False,
+    batch: int | None = None,
+) -> RunnerReport:
+    """Run ``function(argument)`` for every key of ``todo`` that has no row in ``path`` yet.
+
+    ``function`` is a top-level callable that workers can import; it takes one picklable argument and returns
+    a dict of JSON values without the keys ``key`` and ``error``. What it raises becomes an error row; error
+    rows are run again only with ``retry_failed``. At most ``window`` tasks are in flight: twice the number of
+    workers is good. ``batch`` is the number of points per task; by default as many as take ``BATCH_S``
+    seconds (on a cluster, where a task costs about 10 ms, give 5 to 20 for short points). ``progress(done,
+    total, failed)`` is called at the start and after each point.
+
+    Ctrl-C stops at once: finished points are kept, workers are killed, KeyboardInterrupt goes up. Raises
+    LockedError if another sweep writes ``path``, CorruptFileError if it is damaged before its last line (a
+    torn last line is cut off and its point run again), RunnerError if workers cannot run the function at all
+    or the cluster is lost, ValueError for limits below 1, and what pickle raises if ``function`` cannot be
+    sent.
+    """
+    limits = _Limits(window, max_attempts, batch)
+    pickle.dumps(function)
+    journal = _Journal(path, todo.keys())
+    try:
+        return _Run(function, todo, executor_factory, journal, limits, progress, retry_failed).drive()
+    finally:
+        journal.close()
+
+
+def merge(path: Path, order: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of ``path`` for the keys of ``order``, in that order.
+
+    They do not depend on the number of workers, on who finished first, nor on kills and restarts.
+    Raises MissingPointsError if a key has no row, CorruptFileError as ``run_points``, FileNotFoundError.
+    """
+    wanted = set(order)
+    rows = {row["key"]: row for _, row in _scan(path) if row["key"] in wanted}
+    if missing := [key for key in order if key not in rows]:
+        count = f"{len(missing)} of {len(order)}"
+        raise MissingPointsError(f"{path}: {count} points have no row yet, first {missing[0]}")
+    return [rows[key] for key in order]
+
+
+def local_executor(workers: int, *, isolate: bool = False, preload: Sequence[str] = ()) -> Executor:
+    """Processes of this machine, or for one worker this process itself (``isolate`` gives it a process too).
+
+    Without isolation a point that kills its process kills the sweep. ``preload`` names modules that the fork
+    server imports once for all workers, as the one that holds the point's function. Workers end within 2 s of
+    the end of the driver, however it ends. Raises ValueError if ``workers`` is below 1.
+    """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}; it must be 1 or more")
+    if workers == 1 and not isolate:
+        return SerialExecutor()
+    server = "forkserver" in multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if server else "spawn")
+    if server:
+        context.set_forkserver_preload([__name__, *preload])
+    pool = ProcessPoolExecutor(workers, context, _start_worker)
+    # Start all workers before the first task: until Python 3.12.1, one that starts just while another dies
+    # can break submit with an OSError, or be waited for for ever.
+    pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
+    return pool
+
+
+def cluster_executor(address: str) -> Executor:
+    """The workers of a Dask cluster whose scheduler listens at ``address``, as ``tcp://host:8786``.
+
+    Each worker must be able to import the point's function, and should have one thread. Raises ImportError
+    without the extra ``cluster``, OSError if nobody answers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ImportError("sweeps on a cluster need Dask: pip install 'edgesched[cluster]'") from error
+    return _ClusterExecutor(Client(address, set_as_default=False))
+
+
+class SerialExecutor(Executor):
+    """Runs each call at once, in the caller's thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """A future that is already done."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class _ClusterExecutor(Executor):
+    """Dask's executor that closes its client, too."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._inner = client.get_executor(pure=False)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._inner.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        # Dask has no cancel_futures: without waiting, it cancels.
+        self._inner.shutdown(wait=wait and not cancel_futures)
+        self._client.close()
+
+
+def _start_worker() -> None:
+    """In a new worker: Ctrl-C is the driver's business; the end of the driver is the end of the worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
+
+
+def _end_with_driver() -> None:
+    # The sentinel is a pipe that the driver holds open (its pid would live on in a zombie). Should a process
+    # forked off the driver hold it, too, then without a fork server the change of the parent's pid tells.
+    driver, parent_pid = multiprocessing.parent_process(), os.getppid()
+    if driver is None:
+        raise RunnerError("this process was not started by multiprocessing; it has no driver to watch")
+    while not connection.wait([driver.sentinel], 1.0) and os.getppid() == parent_pid:
+        pass
+    os._exit(1)
+
+
+def _run_batch(
+    function: PointFunction, points: Sequence[tuple[str, Any]], budget_s: float
+) -> tuple[list[tuple[str, bool, str]], float]:
+    """In a worker: (key, failed, line) of the points begun within ``budget_s``, and the seconds used."""
+    start, used_s, rows = perf_counter(), 0.0, []
+    for key, argument in points:
+        try:
+            row = function(argument)
+            if not isinstance(row, dict):
+                raise TypeError(f"a point must return a dict, not {type(row).__name__}")
+            if taken := sorted(RESERVED & row.keys()):
+                raise ValueError(f"a point must not return the key {taken[0]!r}")
+            rows.append((key, False, json.dumps({"key": key, **row})))
+        except (Exception, SystemExit) as error:
+            rows.append((key, True, _error_line(key, type(error).__name__, str(error))))
+        used_s = perf_counter() - start
+        if used_s >= budget_s:
+            break
+    return rows, used_s
+
+
+def _can_import(function: PointFunction) -> bool:
+    return callable(function)
+
+
+def _error_line(key: str, kind: str, message: str, quarantined: bool = False) -> str:
+    return json.dumps({"key": key, "error": {"type": kind, "message": message, "quarantined": quarantined}})
+
+
+def _scan(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(offset of its end in bytes, row) of each line; a torn last line is left out."""
+    end = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                row = None
+            if not isinstance(row, dict) or "key" not in row:
+                if file.read(1):
+                    raise CorruptFileError(f"{path}: line {number} is no row of a sweep")
+                return
+            end += len(line)
+            yield end, row
+
+
+class _Journal:
+    """The result file, locked for one driver. ``errors``: for each key that has a row, its error or None."""
+
+    def __init__(self, path: Path, keys: Iterable[str]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            wanted, size = set(keys), 0
+            self.errors: dict[str, dict[str, Any] | None] = {}
+            for end, row in _scan(path):
+                size = end
+                if row["key"] in wanted:
+                    self.errors[row["key"]] = row.get("error")
+            os.ftruncate(self._fd, size)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise LockedError(f"{path}: another sweep is writing it; wait, or choose another file") from None
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def append(self, lines: Iterable[str]) -> None:
+        """Hand complete lines to the operating system: the death of this process cannot lose them."""
+        data = "".join(f"{line}\n" for line in lines).encode()
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+    def close(self) -> None:
+        """Force the file to the disk and give up the lock."""
+        os.fsync(self._fd)
+        os.close(self._fd)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    window: int
+    max_attempts: int
+    batch: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("window", "max_attempts", "batch"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be 1 or more")
+
+
+class _Run:
+    """One call of ``run_points``. A key is in ``waiting``, ``suspects``, a task of ``flying``, or has a row.
+
+    While there are suspects nothing else starts: each runs alone, so that the blame for a death is exact.
+    """
+
+    def __init__(
+        self,
+        function: PointFunction,
+        todo: Mapping[str, Any],
+        factory: Callable[[], Executor],
+        journal: _Journal,
+        limits: _Limits,
+        progress: Progress | None,
+        retry_failed: bool,
+    ) -> None:
+        self.function, self.todo, self.factory = function, todo, factory
+        self.journal, self.limits, self.progress = journal, limits, progress
+        done = {key: error for key, error in journal.errors.items() if not (error and retry_failed)}
+        self.waiting = deque(key for key in todo if key not in done)
+        self.suspects: deque[str] = deque()
+        self.flying: dict[Future[Any], tuple[list[str], bool]] = {}
+        self.deaths: Counter[str] = Counter()
+        self.point_s = BATCH_S
+        self.resumed, self.ran, self.pools_lost = len(done), 0, 0
+        self.failed = sum(error is not None for error in done.values())
+        self.quarantined = sum(bool(error and error["quarantined"]) for error in done.values())
+
+    def drive(self) -> RunnerReport:
+        self._tell()
+        if self.waiting:
+            self.executor = self.factory()
+            try:
+                self._loop()
+            except BaseException:
+                try:
+                    self._keep_finished()
+                finally:
+                    _kill(self.executor)
+                raise
+            self.executor.shutdown()
+        return RunnerReport(
+            len(self.todo), self.resumed, self.ran, self.failed, self.quarantined, self.pools_lost
+        )
+
+    def _loop(self) -> None:
+        while self.waiting or self.suspects or self.flying:
+            broken = not self._fill()
+            done: Iterable[Future[Any]] = ()
+            if self.flying and not broken:
+                done = wait(self.flying, timeout=LOST_S, return_when=FIRST_COMPLETED).done
+                broken = not done and _is_broken(self.executor)
+            for future in done:
+                broken |= self._settle(future)
+            if broken:
+                self._replace_executor()
+
+    def _fill(self) -> bool:
+        """Submit what may start now. False if the executor turns out to be broken."""
+        while len(self.flying) < self.limits.window:
+            alone = bool(self.suspects)
+            if (alone and self.flying) or not (alone or self.waiting):
+                return True
+            source = self.suspects if alone else self.waiting
+            keys = [source.popleft() for _ in range(1 if alone else self._batch_size())]
+            points = [(key, self.todo[key]) for key in keys]
+            budget_s = 2 * BATCH_S if self.limits.batch is None else float("inf")
+            try:
+                future = self.executor.submit(_run_batch, self.function, points, budget_s)
+            except BaseException as error:
+                source.extendleft(reversed(keys))
+                if isinstance(error, BrokenExecutor) or (
+                    isinstance(error, Exception) and _is_broken(self.executor)
+                ):
+                    return False
+                raise
+            self.flying[future] = keys, alone
+            if future.done():  # a serial executor: write before going on
+                return True
+        return True
+
+    def _batch_size(self) -> int:
+        if self.limits.batch is not None:
+            return min(self.limits.batch, len(self.waiting))
+        share = -(-len(self.waiting) // self.limits.window)
+        return min(max(1, int(BATCH_S / self.point_s)), MAX_BATCH, share)
+
+    def _settle(self, future: Future[Any]) -> bool:
+        """Write the rows of an ended task, or decide what its points do next. True if its worker died."""
+        keys, alone = self.flying.pop(future)
+        try:
+            rows, used_s = future.result()
+        except CancelledError as error:
+            raise RunnerError("the executor gave up its tasks: was the cluster lost?") from error
+        except BrokenExecutor:
+            if alone:
+                self.deaths[keys[0]] += 1
+            self._suspect(keys, guilty=self.deaths[keys[0]] >= self.limits.max_attempts)
+            return True
+        except Exception as error:
+            if _is_killed_worker(error):  # Dask has tried several times itself, but perhaps not alone
+                self._suspect(keys, guilty=alone)
+            elif len(keys) > 1:  # one of the arguments cannot be sent
+                self._suspect(keys, guilty=False)
+            else:
+                self._write([(keys[0], True, _error_line(keys[0], type(error).__name__, str(error)))])
+            return False
+        self._write(rows)
+        self.waiting.extendleft(reversed(keys[len(rows) :]))
+        self.point_s = max(0.7 * self.point_s + 0.3 * used_s / len(rows), 1e-9)
+        return False
+
+    def _suspect(self, keys: list[str], guilty: bool) -> None:
+        if not guilty:
+            self.suspects.extend(keys)
+            return
+        self.quarantined += 1
+        message = "the worker process died each time it ran this point alone"
+        self._write([(keys[0], True, _error_line(keys[0], "WorkerDied", message, quarantined=True))])
+
+    def _write(self, rows: Sequence[tuple[str, bool, str]]) -> None:
+        self.journal.append(line for _, _, line in rows)
+        for _, failed, _ in rows:
+            self.ran += 1
+            self.failed += failed
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            self.progress(self.resumed + self.ran, len(self.todo), self.failed)
+
+    def _replace_executor(self) -> None:
+        self.pools_lost += 1
+        _kill(self.executor)
+        for future in list(self.flying):
+            if not future.done():  # submitted while the pool broke; see LOST_S
+                future.set_exception(BrokenExecutor())
+            self._settle(future)
+        self.executor = self.factory()
+        if not self.ran:  # is it the points, or can workers not even start and import the function?
+            try:
+                self.executor.submit(_can_import, self.function).result()
+            except BrokenExecutor as error:
+                raise RunnerError("workers die before they run a point: see stderr") from error
+
+    def _keep_finished(self) -> None:
+        for future in [f for f in self.flying if f.done() and not f.cancelled() and f.exception() is None]:
+            self._settle(future)
+
+
+def _is_killed_worker(error: Exception) -> bool:
+    distributed = sys.modules.get("distributed")
+    return distributed is not None and isinstance(error, distributed.KilledWorker)
+
+
+def _is_broken(executor: Executor) -> bool:
+    return isinstance(executor, ProcessPoolExecutor) and bool(executor._broken)
+
+
+def _kill(executor: Executor) -> None:
+    """End the workers now, and wait until they are gone.
+
+    A broken pool needs it, too, for a worker that was being started meanwhile: see ``local_executor``.
+    """
+    if isinstance(executor, ProcessPoolExecutor):
+        for process in list((executor._processes or {}).values()):
+            process.kill()
+    executor.shutdown(cancel_futures=True)
