@@ -1,8 +1,9 @@
-"""The policy contract: four small hooks, each returning a decision that the scheduler applies.
+"""The policy contract: a few small hooks, each returning a decision that the scheduler applies.
 
 A policy never touches queues or clocks. ``Policy`` itself is a complete policy: whole networks in arrival
 order, one worker. Override what differs:
 
+- ``plan(networks, device)``: what is decided before the run, such as memory budgets.
 - ``workers(device)``: which workers exist, in the order in which idle ones ask.
 - ``expand(network, device)``: the task graph of one network; ``links(graphs)`` adds what orders the
   networks of one request among each other.
@@ -13,9 +14,9 @@ order, one worker. Override what differs:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .graph import Link, NetworkGraph, bulk
 
@@ -40,21 +41,17 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Offline decisions of a policy, made before the run; what it leaves out stays as the device has it.
+    """Offline decisions of a policy, made before the run; what it leaves out stays as it is."""
 
-    Keys of the three mappings are network names.
-    """
-
-    primitives: dict[str, tuple[str, ...]]
-    budgets_bytes: dict[str, int]
-    processors: dict[str, str]
+    budgets_bytes: Mapping[str, int]
+    """Per network what it reserves while it is active, instead of its own ``reservation_bytes``."""
 
 
 class Policy:
     """Whole networks in arrival order on one worker; the base of every policy."""
 
     def plan(self, networks: Sequence[NetworkCost], device: Device) -> Plan | None:
-        """Offline, before the run: primitives, memory budgets, mapping. None: nothing to decide."""
+        """Offline, before the run: memory budgets. None: nothing to decide."""
         return None
 
     def workers(self, device: Device) -> list[Worker]:
@@ -83,6 +80,3 @@ def several_workers(device: Device, count: int) -> list[Worker]:
     if not 1 <= count <= MAX_WORKERS:
         raise ValueError(f"workers is {count}, must lie in 1..{MAX_WORKERS}")
     return [Worker(f"worker {i}", device.processors[0].name) for i in range(count)]
-
-
-PolicyArguments = dict[str, Any]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +158,11 @@ def simulate(
         raise ScenarioError("workload", str(error)) from error
     costs = costs_of(scenario, device, names)
     policy = policy_of(scenario, folder)
-    policy.plan(list(costs.values()), device)
-
+    costs = planned(policy, costs, device)
     records = Records()
     expand = _expansion(plan, costs)
-    engine = _engine(policy, device, plan, expand, records, trace, scenario, replication)
+    noise = _noise(device, scenario, replication)
+    engine = _engine(policy, device, plan, expand, records, trace, noise)
     infeasible = None
     until_s = scenario.run.duration_s if plan.closed and scenario.run.requests is None else None
     try:
@@ -181,7 +183,7 @@ def simulate(
         records=records,
         workers=[w.name for w in engine.scheduler.workers],
         busy_s=[tick.busy_s for tick in engine.workers],
-        end_s=engine.now_s,
+        end_s=_end_s(engine, records),
         peak_bytes=ledger.peak_bytes,
         base_bytes=ledger.base_bytes,
         limit_bytes=ledger.limit_bytes,
@@ -202,32 +204,33 @@ def _expansion(plan: RequestPlan, costs: dict[str, NetworkCost]) -> Callable[[Sc
     return expand
 
 
+def planned(policy: Policy, costs: Mapping[str, NetworkCost], device: Device) -> dict[str, NetworkCost]:
+    """The costs under the policy's offline plan: its budgets are what the networks reserve."""
+    plan = policy.plan(list(costs.values()), device)
+    budgets = {} if plan is None else plan.budgets_bytes
+    for name in budgets:
+        if name not in costs:
+            raise ScenarioError("policy", f"its plan has a budget for {name!r}, which no stream needs")
+    return {
+        name: replace(cost, reservation_bytes=budgets[name]) if name in budgets else cost
+        for name, cost in costs.items()
+    }
+
+
 def _engine(
-    policy: Any,
+    policy: Policy,
     device: Device,
     plan: RequestPlan,
     expand: Callable[[Scheduler], list[Composition]],
     records: Records,
     trace: Trace | None,
-    scenario: Scenario,
-    replication: int,
+    noise: NoiseSource | None,
 ) -> Engine:
     runtime = device.runtime
-    swap = device.memory.swap
-    pages = swap is not None
-    plain = not (
-        runtime.dispatch_period_s
-        or runtime.worker_pause_s
-        or runtime.submission_s
-        or runtime.slowdown
-        or runtime.noise
-        or pages
-    )
-    if plain:
-        return Engine(policy, device, plan, expand, records, trace)
-    return OverheadEngine(
-        policy, device, plan, expand, records, trace, noise=_noise(device, scenario, replication)
-    )
+    delays = (runtime.dispatch_period_s, runtime.worker_pause_s, runtime.worker_poll_s, runtime.submission_s)
+    if any(delays) or runtime.slowdown or noise is not None or device.memory.swap is not None:
+        return OverheadEngine(policy, device, plan, expand, records, trace, noise)
+    return Engine(policy, device, plan, expand, records, trace)
 
 
 def _noise(device: Device, scenario: Scenario, replication: int) -> NoiseSource | None:
@@ -249,6 +252,12 @@ def _noise(device: Device, scenario: Scenario, replication: int) -> NoiseSource 
         return np.exp(rng.standard_normal(count) * np.sqrt(sigma2) - sigma2 / 2).tolist()
 
     return draw
+
+
+def _end_s(engine: Engine, records: Records) -> float:
+    """The last completion where all jobs are done (a last scan comes later), else the present."""
+    last = max(records.job_finish_s, default=0.0)
+    return engine.now_s if any(math.isnan(finish) for finish in records.job_finish_s) else last
 
 
 def _infeasible(error: DoesNotFit, engine: Engine, policy: str) -> Infeasible:

@@ -1,4 +1,4 @@
-"""A seeded generator of broken inputs: scenarios, sweeps, profiles, arrival lists, ONNX models, boards, policies.
+"""A seeded generator of broken inputs: scenarios, sweeps, profiles, arrivals, ONNX models, boards, policies.
 
 Every case is a set of files and a command; the command must end with exit code 2 and one message that names
 ``word`` (the file or the key), and write nothing.
@@ -261,7 +261,7 @@ def _unknown_keys() -> Iterator[Case]:
         ("{name: conv, ", "{name: conv, exec_s: 1, "),
         ("workload:\n", "workload:\n  stream: 1\n"),
         ("process: deterministic, ", "process: deterministic, jitter: 1, "),
-        ("{requests: 2}", "{requests: 2, warmup: 1}"),
+        ("{requests: 2}", "{warmup: 1, requests: 2}"),
         ("networks: [large, small]", "networks: {mix: fixed, networks: [large], weight: 1}"),
     ]:
         word = next(part for part in new.replace("{", " ").replace(":", " ").split() if part not in old)
@@ -483,4 +483,4 @@ def _mutations() -> Iterator[Case]:
     for key in keys:
         at = rng.randrange(1, len(key))
         wrong = key[:at] + rng.choice("qxzj") + key[at:]
-        yield _run(f"misspelt {wrong}", _edit(f"{key}:", f"{wrong}:"), wrong)
+        yield _run(f"misspelt {wrong}", _edit(f"{key}:", f"{wrong}:"), key if key == "process" else wrong)

@@ -160,7 +160,7 @@ def check_order(policy: str, run: Played) -> None:
         assert run.finish_s[job] >= max(step.end_s for step in mine) - CLOSE
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(policies, images(), runtimes)
 def test_every_task_once_in_order_and_none_beside_another(
     policy: tuple[str, dict[str, Any]], drawn: list[Image], runtime: Runtime
@@ -172,7 +172,7 @@ def test_every_task_once_in_order_and_none_beside_another(
     check_little(run)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(policies, images(), overheads)
 def test_the_same_with_overheads(
     policy: tuple[str, dict[str, Any]], drawn: list[Image], runtime: Runtime
@@ -184,7 +184,7 @@ def test_the_same_with_overheads(
     check_little(run)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(policies, images(), runtimes)
 def test_both_engines_agree_without_overheads(
     policy: tuple[str, dict[str, Any]], drawn: list[Image], runtime: Runtime
@@ -199,7 +199,7 @@ def test_both_engines_agree_without_overheads(
 # -- work -------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(images(), st.sampled_from("AB"))
 def test_a_single_worker_is_never_idle_while_there_is_work(drawn: list[Image], version: str) -> None:
     runtime = Runtime(version=version)
@@ -242,18 +242,24 @@ def check_memory(run: Played, *, lag: bool = False) -> None:
         assert ledger.peak_bytes >= max(resident)
     else:
         # Memory falls only when a task ends, so the peak is seen by the first end that follows it.
-        assert ledger.peak_bytes == max(resident) == replayed_peak(run)
+        # Where version A submits in the instant in which another network dies, either may come first.
+        low, high = replayed_peak(run, submission=1), replayed_peak(run, submission=-1)
+        assert low <= ledger.peak_bytes == max(resident) <= high
+        assert low == high or any(graph.submit_bytes for graph in run.graphs)
 
 
-def replayed_peak(run: Played) -> int:
-    """The peak by the task trace alone: what tasks take and give back, in order of time."""
+def replayed_peak(run: Played, submission: int) -> int:
+    """The peak by the task trace alone: what tasks take and give back, in order of time.
+
+    Within an instant ends come at 0, beginnings at 2, submissions where told.
+    """
     changes: list[tuple[float, int, int]] = []
     for job, graph in enumerate(run.graphs):
-        changes.append((run.arrival_s[job], 0, graph.submit_bytes))
+        changes.append((run.arrival_s[job], submission, graph.submit_bytes))
         changes.append((run.finish_s[job], 0, -graph.held_bytes))
     for step in run.steps:
         task = run.graphs[step.job].tasks[step.task]
-        changes += [(step.start_s, 1, task.start_bytes), (step.end_s, 0, -task.end_bytes)]
+        changes += [(step.start_s, 2, task.start_bytes), (step.end_s, 0, -task.end_bytes)]
     changes.sort(key=lambda change: change[0])
     # Updates of one instant come before what begins in it.
     instants: list[list[tuple[float, int, int]]] = []
@@ -270,7 +276,7 @@ def replayed_peak(run: Played) -> int:
     return peak
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(policies, images(), runtimes, st.integers(0, 99))
 def test_a_limit_below_the_peak_is_infeasible_and_one_at_the_peak_is_not(
     policy: tuple[str, dict[str, Any]], drawn: list[Image], runtime: Runtime, base: int
@@ -291,7 +297,7 @@ def test_a_limit_below_the_peak_is_infeasible_and_one_at_the_peak_is_not(
     assert (caught.value.demand_bytes, caught.value.limit_bytes) == (peak, peak - 1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(
     st.sampled_from([("masa", {}), ("pipeline", {})]),
     images(),
@@ -318,7 +324,7 @@ def test_policies_that_watch_memory_serve_all_or_say_what_does_not_fit(
     assert engine.scheduler.memory.peak_bytes <= limit
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(images(), st.integers(1, 400))
 def test_masa_reservations_stay_within_the_limit_but_for_one_alone(drawn: list[Image], limit: int) -> None:
     """Real memory is left out of this: networks of no bytes with the reservations of the drawn ones."""

@@ -138,7 +138,7 @@ def test_masa_passes_over_what_does_not_fit_and_releases_at_death() -> None:
 def test_masa_base_reservation_counts() -> None:
     pair = [Net("x", expected_s=1, reservation_bytes=50), Net("y", expected_s=2, reservation_bytes=50)]
     beside = play("masa", [(0, pair)], limit_bytes=100)
-    after = play("masa", [(0, pair)], limit_bytes=100, runtime={"reserved_base_bytes": 1})
+    after = play("masa", [(0, pair)], limit_bytes=100, runtime=Runtime(reserved_base_bytes=1))
     assert (beside.finish_s, after.finish_s) == ([3, 3], [3, 6])
 
 
