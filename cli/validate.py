@@ -102,6 +102,67 @@ def edgecaffe(
         raise typer.Exit(1)
 
 
+@app.command()
+def footprint(
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", dir_okay=False, help="Write the rows as a JSON list to this file."),
+    ] = None,
+) -> None:
+    """Hold the networks' memory against what EdgeCaffe's authors measured; nothing is fitted.
+
+    Exit code 1 where a value that is no exception is missed, or the engine differs from the cost model.
+    """
+    from ..sim.validation import footprint as checks
+
+    console = terminal.console()
+    found = checks.footprints()
+    peaks = terminal.table(
+        "network", "layer-wise MiB", "bulk MiB", "engine", right=("layer-wise MiB", "bulk MiB")
+    )
+    for peak in found:
+        engine = "equal" if peak.agrees else "DIFFERS"
+        peaks.add_row(
+            peak.network,
+            f"{peak.layerwise_bytes / checks.MIB:.1f}",
+            f"{peak.bulk_bytes / checks.MIB:.1f}",
+            engine,
+        )
+    console.print(peaks)
+    console.print()
+    rows = checks.rows()
+    listing = terminal.table(
+        "published",
+        "network",
+        "measured MiB",
+        "predicted MiB",
+        "error",
+        "",
+        right=("measured MiB", "predicted MiB", "error"),
+    )
+    for row in rows:
+        listing.add_row(
+            row.quantity,
+            row.network,
+            f"{row.measured_bytes / checks.MIB:.1f}",
+            f"{row.predicted_bytes / checks.MIB:.1f}",
+            f"{row.relative_error:+.1%}",
+            "MISSED" if row.missed else "exception" if row.exception else "",
+        )
+    console.print(listing)
+    console.print()
+    for row in rows:
+        if row.exception or row.missed:
+            word = "exception" if row.exception else "missed"
+            console.print(f"{word}: {row.quantity} of {row.network}: {row.exception or row.remark}")
+    held = [row for row in rows if not row.exception]
+    missed = [row for row in held if row.missed]
+    console.print(f"{len(held) - len(missed)} of {len(held)} values within {checks.BAR:.0%}")
+    _write(json, [row.record() for row in rows])
+    if missed or not all(peak.agrees for peak in found):
+        raise typer.Exit(1)
+
+
 def _write(path: Path | None, records: list[dict[str, Any]]) -> None:
     if path is not None:
         write_atomically((json_module.dumps(records, indent=1) + "\n").encode(), path)

@@ -115,7 +115,7 @@ def check_policy(
     policy = policy_of(scenario, folder)
     hook = "workers"
     try:
-        workers = policy.workers(device)
+        workers = list(policy.workers(device))
         if not workers:
             raise ScenarioError(
                 "policy", f"policy {choice.name!r} has no worker: workers() must return at least one"

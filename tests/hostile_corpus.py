@@ -28,7 +28,7 @@ networks:
 workload:
   arrivals: {process: deterministic, period_s: 8}
   networks: [large, small]
-policy: {name: masa, base_reservation_bytes: 0}
+policy: {name: masa, workers: 2}
 run: {requests: 2}
 """
 
@@ -138,7 +138,7 @@ def _edits() -> Iterator[Case]:
     edits = [
         ("device:\n  board: ideal\n  memory_limit: 7000\n", "", "device"),
         ("run: {requests: 2}\n", "", "run"),
-        ("policy: {name: masa, base_reservation_bytes: 0}\n", "", "policy"),
+        ("policy: {name: masa, workers: 2}\n", "", "policy"),
         ("  arrivals: {process: deterministic, period_s: 8}\n", "", "arrivals"),
         ("  networks: [large, small]\n", "", "networks"),
         ("board: ideal", "board: idea", "ideal"),
@@ -161,17 +161,17 @@ def _edits() -> Iterator[Case]:
         ("name: masa", "name: mas", "masa"),
         ("name: masa", "name: 7", "policy.name"),
         ("name: masa, ", "", "policy.name"),
-        ("base_reservation_bytes: 0", "workers: 0", "workers"),
-        ("base_reservation_bytes: 0", "workers: -3", "workers"),
-        ("base_reservation_bytes: 0", "workers: 1000000000000", "workers"),
-        ("base_reservation_bytes: 0", "workers: two", "workers"),
-        ("base_reservation_bytes: 0", "workers: 1.5", "workers"),
-        ("base_reservation_bytes: 0", "worker: 2", "workers"),
-        ("base_reservation_bytes: 0", "base_reservation_bytes: .nan", "base_reservation_bytes"),
-        ("{name: masa, base_reservation_bytes: 0}", "{name: fifo, unit: parsec}", "unit"),
-        ("{name: masa, base_reservation_bytes: 0}", "{name: linear, workers: 2}", "workers"),
-        ("{name: masa, base_reservation_bytes: 0}", "[masa]", "policy"),
-        ("{name: masa, base_reservation_bytes: 0}", "nowhere.py:Own", "nowhere.py"),
+        ("workers: 2", "workers: 0", "workers"),
+        ("workers: 2", "workers: -3", "workers"),
+        ("workers: 2", "workers: 1000000000000", "workers"),
+        ("workers: 2", "workers: two", "workers"),
+        ("workers: 2", "workers: 1.5", "workers"),
+        ("workers: 2", "worker: 2", "workers"),
+        ("workers: 2", "base_reservation_bytes: .nan", "base_reservation_bytes"),
+        ("{name: masa, workers: 2}", "{name: fifo, unit: parsec}", "unit"),
+        ("{name: masa, workers: 2}", "{name: linear, workers: 2}", "workers"),
+        ("{name: masa, workers: 2}", "[masa]", "policy"),
+        ("{name: masa, workers: 2}", "nowhere.py:Own", "nowhere.py"),
         (mix, "networks: [large, smal]\n", "small"),
         (mix, "networks: []\n", "networks"),
         (mix, "networks: large\n", "networks"),
@@ -352,7 +352,7 @@ def _arrivals() -> Iterator[Case]:
 
 
 def _profiles() -> Iterator[Case]:
-    head = "# edgesched profile 1\n"
+    head = "# edgesched: profile 1\n"
     columns = "network,layer,load_s,execute_s\n"
     text = _edit("board: ideal", "board: board.yaml").replace("[large, small]", "[AgeNet]")
     board = "like: ideal\nname: own\ncost: {profile: profile.csv, execute: {other: {call_s: 1}}}\n"
@@ -361,8 +361,8 @@ def _profiles() -> Iterator[Case]:
         "binary": bytes(range(256)),
         "not utf-8": (head + columns).encode() + b"\xff,0,1,1\n",
         "no header": "AgeNet,0,1,1\n",
-        "wrong kind": "# edgesched totals 1\n" + columns,
-        "newer version": "# edgesched profile 99\n" + columns,
+        "wrong kind": "# edgesched: totals 1\n" + columns,
+        "newer version": "# edgesched: profile 99\n" + columns,
         "unknown column": head + "network,layer,loads,execute_s\nAgeNet,0,1,1\n",
         "column twice": head + "network,network,layer,load_s\nAgeNet,AgeNet,0,1\n",
         "no layer": head + "network,load_s\nAgeNet,1\n",
@@ -439,7 +439,7 @@ def _boards() -> Iterator[Case]:
 
 def _policies() -> Iterator[Case]:
     imports = "from edgesched.policies.contract import Policy\n"
-    text = _edit("{name: masa, base_reservation_bytes: 0}", "own.py:Own")
+    text = _edit("{name: masa, workers: 2}", "own.py:Own")
     hooks = {
         "workers none": "    def workers(self, device): return []\n",
         "workers raises": "    def workers(self, device): raise RuntimeError('no')\n",

@@ -1,0 +1,225 @@
+"""``edgesched sweep``: run the grid of a scenario, and say which policy to choose where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .files import check_folder
+from .terminal import console, interval, seconds, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..sim.sweep import Sweep
+
+SHOWN_PLACES = 200
+
+
+def sweep(
+    scenario: Annotated[
+        Path, typer.Argument(help="The scenario with a sweep, a YAML file.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; default: results/NAME.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one per processor.", show_default=False)
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Dask scheduler to run on, e.g. tcp://host:8786.", show_default=False
+        ),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Set a key of the scenario. Repeatable."),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed points again.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Go on in a folder of another scenario.")] = False,
+) -> None:
+    """Run every point of a scenario's sweep; started again, it goes on where it was.
+
+    Writes points.csv, means.csv, recommendation.csv and response-time curves.
+    """
+    from ..sim.figures import draw_curves
+    from ..sim.load import InputError, parse_setting, read_source
+    from ..sim.sweep import run_sweep
+
+    check_folder("--out", out)
+    source = read_source(scenario, dict(parse_setting(text) for text in setting or ()))
+    name = source.data.get("name") or scenario.stem
+    if out is None:
+        if not isinstance(name, str) or Path(name).name != name or name.startswith("."):
+            raise InputError(f"{scenario}: name: must do as a folder's name, seen {name!r}; or give --out")
+        out = Path("results") / name
+        check_folder("--out", out)
+    with _progress() as progress:
+        done = run_sweep(
+            source,
+            out,
+            workers=workers or _processors(),
+            cluster=cluster,
+            retry_failed=retry_failed,
+            force=force,
+            progress=progress,
+        )
+    figures = draw_curves(done.means, done.axes, out / "figures")
+    _show(done, figures)
+    if done.report.failed:
+        raise typer.Exit(1)
+
+
+def _processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int, int], None] | None]:
+    """A bar on a terminal, nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = Console(stderr=True)
+    if not screen.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("points"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=screen, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(finished: int, total: int, failed: int) -> None:
+            bar.update(
+                task, completed=finished, total=total, description=f"{failed} failed" if failed else ""
+            )
+
+        yield tell
+
+
+def _show(done: Sweep, figures: list[Path]) -> None:
+    screen = console()
+    report = done.report
+    kept = f", {report.resumed} of them from before" if report.resumed else ""
+    screen.print(
+        f"{report.total} runs{kept}; {report.failed} failed",
+        style="bold red" if report.failed else "bold green",
+    )
+    for error in done.errors[:5]:
+        screen.print(f"  failed: {error}", style="red")
+    if len(done.choice):
+        screen.print()
+        _show_choice(screen, done)
+    elif len(done.means):
+        screen.print()
+        screen.print(_means(done))
+    screen.print()
+    screen.print(
+        f"tables in {done.folder}: points.csv, means.csv{', recommendation.csv' if len(done.choice) else ''}"
+    )
+    for figure in figures:
+        if figure.suffix == ".png":
+            screen.print(f"figure: {figure} (and .pdf)")
+
+
+def _show_choice(screen: Any, done: Sweep) -> None:
+    from ..sim.figures import short
+
+    others = [axis for axis in done.choice.columns if axis in done.axes]
+    screen.print("Which policy to choose where (smallest mean response time, 95 % intervals)", style="bold")
+    apart, along = others[:-1], others[-1:]
+    places = done.choice.head(SHOWN_PLACES)
+    groups: Any = places.groupby(apart, sort=False) if apart else [((), places)]
+    for values, part in groups:
+        title = ", ".join(f"{short(axis)} {value}" for axis, value in zip(apart, values, strict=True))
+        screen.print()
+        screen.print(_choice(part, along, title or None))
+    if len(done.choice) > SHOWN_PLACES:
+        screen.print(f"... {len(done.choice) - SHOWN_PLACES} more in recommendation.csv")
+    screen.print()
+    screen.print("next/best: mean response of the next policy over that of the best, on the same arrivals")
+    if (done.choice["verdict"] == "tie").any():
+        screen.print("tie: that ratio's interval covers 1")
+    if done.choice["saturated"].astype(bool).any():
+        screen.print("*: saturated, response times grow as long as the run lasts")
+
+
+def _choice(part: Any, along: list[str], title: str | None) -> Table:
+    from ..sim.figures import short
+
+    heads = [short(axis) for axis in along]
+    rows = table(
+        *heads,
+        "choose",
+        "mean",
+        "",
+        "next",
+        "next/best",
+        "",
+        "",
+        right=(*heads, "mean", "next/best"),
+        title=title,
+    )
+    for row in part.to_dict("records"):
+        overloaded = str(row["saturated"]).split()
+        unusable = str(row["unusable"]).split()
+        note = {"tie": "tie", "unsure": "1 replication", "none": "none works"}.get(row["verdict"], "")
+        if unusable:
+            note += f"{'; ' if note else ''}not {', '.join(unusable)}"
+        rows.add_row(
+            *(str(row[axis]) for axis in along),
+            _named(row["best"], overloaded),
+            seconds(_number(row["mean_s"])),
+            _range(row["mean_lo_s"], row["mean_hi_s"]),
+            _named(row["next"], overloaded),
+            _three(_number(row["ratio"])),
+            _range(row["ratio_lo"], row["ratio_hi"]),
+            note,
+        )
+    return rows
+
+
+def _named(policy: Any, overloaded: list[str]) -> str:
+    if not isinstance(policy, str):
+        return "-"
+    return f"{policy}*" if policy in overloaded else policy
+
+
+def _range(low: Any, high: Any) -> str:
+    return "" if _number(low) is None or _number(high) is None else f"{_three(low)}..{_three(high)}"
+
+
+def _three(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or value != value else float(value)
+
+
+def _means(done: Sweep) -> Table:
+    from ..sim.figures import short
+
+    heads = [short(axis) for axis in done.axes]
+    rows = table(*heads, "mean response", "95 % interval", "status", right=("mean response",))
+    for row in done.means.head(SHOWN_PLACES).to_dict("records"):
+        rows.add_row(
+            *(str(row[axis]) for axis in done.axes),
+            seconds(_number(row.get("response_mean_s"))),
+            interval(_number(row.get("response_mean_s_lo")), _number(row.get("response_mean_s_hi"))),
+            f"{row['status']}{', saturated' if row.get('saturated') is True else ''}",
+        )
+    return rows
