@@ -110,7 +110,7 @@ class OverheadEngine(Engine):
         device = self.scheduler.device
         if device.memory.swap is not None:
             bulk = any(graph.bulk for c in self.compositions for graph in c.graphs)
-            self._paged = PagedMemory(device, len(self.workers), bulk)
+            self._paged = PagedMemory(device, self.scheduler.memory, len(self.workers), bulk)
 
     @property
     def paged_bytes(self) -> tuple[int, int]:

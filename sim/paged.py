@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..devices import paging
 from ..devices.paging import Pager, Program
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..devices.cost import NetworkCost
     from ..devices.model import Device, Runtime
     from ..policies.graph import NetworkGraph, Task
+    from ..policies.ledger import Ledger
     from ..policies.scheduler import Job
     from ..workloads.network import Network
 
@@ -42,10 +43,19 @@ class _Touches:
 
 
 class PagedMemory:
-    """The pager of one run with the blobs of its jobs."""
+    """The pager of one run with the blobs of its jobs.
 
-    def __init__(self, device: Device, workers: int, bulk: bool) -> None:
+    While all that the ledger counts fits, the pager sleeps: tasks are only noted down, per job as [number,
+    task, ended]. When something no longer fits, it wakes to exactly the state it would have had. This makes
+    runs that never page twice as fast.
+    """
+
+    def __init__(self, device: Device, ledger: Ledger, workers: int, bulk: bool) -> None:
         memory = device.memory
+        self._ledger = ledger
+        self._asleep = True
+        self._notes: dict[int, list[list[Any]]] = {}
+        self._number = 0
         swap = memory.swap
         assert swap is not None
         self.runtime: Runtime = device.runtime
@@ -69,6 +79,7 @@ class PagedMemory:
 
     def submit(self, row: int, graph: NetworkGraph) -> tuple[Program, list[Hashable]]:
         """Version A builds the network of job ``row`` at submission: what filling its weights touches."""
+        self._wake()
         blobs = _weight_blobs(graph.network.network)
         self._allocate(row, blobs)
         return paging.fill_program(len(blobs)), [(row, *blob) for blob, _ in blobs]
@@ -81,8 +92,15 @@ class PagedMemory:
         None: all it touches is resident, or becomes so without a fault, and it just computes. Else the
         first instant at which ``pager.advance`` is due.
         """
-        touches = self._of(task)
         row = job.row
+        if self._asleep:
+            ledger = self._ledger
+            if ledger.resident_bytes <= ledger.limit_bytes:  # type: ignore[operator]
+                self._number += 1
+                self._notes.setdefault(row, []).append([self._number, task, False])
+                return None
+            self._wake()
+        touches = self._of(task)
         self._allocate(row, touches.allocates)
         blobs = [None if blob is None else (row, *blob) for blob in touches.blobs]
         if self.pager.settle(touches.program, blobs):
@@ -91,16 +109,44 @@ class PagedMemory:
 
     def end(self, job: Job, task: Task) -> None:
         """The task is done: what it alone needed is released."""
-        held = self._held[job.row]
-        for blob in self._touches[task].releases:
-            if blob in held:
-                held.remove(blob)
-                self.pager.release((job.row, *blob))
+        if self._asleep:
+            for note in reversed(self._notes[job.row]):
+                if note[1] is task:
+                    note[2] = True
+                    return
+        self._release(job.row, self._of(task).releases)
 
     def die(self, job: Job) -> None:
         """The network is destroyed: everything it still holds is released."""
+        if self._asleep:
+            self._notes.pop(job.row, None)
+            return
         for blob in sorted(self._held.pop(job.row, ())):
             self.pager.release((job.row, *blob))
+        self._asleep = not self._held
+
+    def _wake(self) -> None:
+        """Bring the pager to where the tasks noted down would have brought it; none of them faulted."""
+        if not self._asleep:
+            return
+        self._asleep = False
+        notes = [(number, row, task, ended) for row, own in self._notes.items() for number, task, ended in own]
+        for _, row, task, ended in sorted(notes, key=lambda note: note[0]):
+            touches = self._of(task)
+            self._allocate(row, touches.allocates)
+            self.pager.settle(
+                touches.program, [None if blob is None else (row, *blob) for blob in touches.blobs]
+            )
+            if ended:
+                self._release(row, touches.releases)
+        self._notes.clear()
+
+    def _release(self, row: int, blobs: list[Blob]) -> None:
+        held = self._held[row]
+        for blob in blobs:
+            if blob in held:
+                held.remove(blob)
+                self.pager.release((row, *blob))
 
     def _allocate(self, row: int, blobs: list[tuple[Blob, int]]) -> None:
         held = self._held.setdefault(row, set())
