@@ -99,9 +99,10 @@ def _overrides(
         if name in overrides:
             raise InputError(f"--set {name}: is given twice")
         overrides[name] = value
-    for name, value in (("policy", policy), ("run.seed", seed), ("run.replications", replications)):
-        if value is not None:
-            overrides[name] = from_here(value, folder) if name == "policy" else value
+    if policy is not None:
+        overrides["policy"] = from_here(policy, folder)
+    numbers = {"run.seed": seed, "run.replications": replications}
+    overrides.update((name, number) for name, number in numbers.items() if number is not None)
     return overrides
 
 

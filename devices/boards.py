@@ -29,6 +29,11 @@ def names() -> list[str]:
 def _document(name: str) -> Document:
     if name.endswith((".yaml", ".yml")):
         return read_mapping(Path(name), "device")
+    return _catalogued(name)
+
+
+@lru_cache(maxsize=64)
+def _catalogued(name: str) -> Document:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
@@ -43,7 +48,6 @@ def raw(name: str) -> dict[str, Any]:
     return _document(name).data
 
 
-@lru_cache(maxsize=64)
 def load(name: str) -> Device:
     """The board ``name`` of the catalogue, or the one in the file ``name`` (a path that ends in .yaml).
 

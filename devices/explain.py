@@ -130,6 +130,7 @@ _PLAINER = {
     "finite_number": "must be a finite number",
     "string_type": "must be a text",
     "dict_type": "must be a mapping (key: value)",
+    "string_too_short": "must not be empty",
     "model_type": "must be a mapping (key: value)",
     "model_attributes_type": "must be a mapping (key: value)",
     "tuple_type": "must be a list",
@@ -143,17 +144,25 @@ _PLAINER = {
 def _in_data(location: tuple[int | str, ...], data: Any, *, missing: bool) -> Location:
     """The location without the parts that pydantic adds (names of validators and of union members)."""
     found: list[str | int] = []
-    node = data
+    node: Any = data
     for position, part in enumerate(location):
         last = position == len(location) - 1
-        if (isinstance(node, Mapping) and part in node) or (
-            isinstance(node, list | tuple) and isinstance(part, int) and part < len(node)
-        ):
-            node = node[part]
+        there, inner = _step(node, part)
+        if there:
+            node = inner
         elif not (last and missing):
             continue
         found.append(part)
     return tuple(found)
+
+
+def _step(node: Any, part: int | str) -> tuple[bool, Any]:
+    """Whether the data have that key or index, and what stands there."""
+    if isinstance(node, Mapping):
+        return part in node, node.get(part)
+    if isinstance(node, list | tuple) and isinstance(part, int) and part < len(node):
+        return True, node[part]
+    return False, None
 
 
 def _model_at(model: type[BaseModel], data: Any, location: Location) -> type[BaseModel] | None:
@@ -161,12 +170,17 @@ def _model_at(model: type[BaseModel], data: Any, location: Location) -> type[Bas
     current: list[type[BaseModel]] = [model]
     node = data
     for part in location:
-        node = node[part] if isinstance(node, Mapping | list | tuple) else None
+        _, node = _step(node, part)
         if isinstance(part, int):
             continue
         current = [m for owner in current for m in _models(_annotation(owner, part))]
         current = [m for m in current if _suits(m, node)] or current
-    return current[0] if current else None
+    if not current:
+        return None
+    inner = [m for field in current[0].model_fields.values() for m in _models(field.annotation)]
+    if isinstance(node, Mapping) and len(inner) == 1 and not set(node) & set(_fields(current[0])):
+        return inner[0]  # a workload's single stream in the place of its list
+    return current[0]
 
 
 def _annotation(owner: type[BaseModel], key: str) -> Any:

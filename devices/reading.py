@@ -103,9 +103,9 @@ def parse(text: str, where: str) -> Document:
         hint = "; indent with blanks, not tabs" if r"'\t'" in problem or "tab" in problem else ""
         raise InputError(f"{where}{line}: not YAML: {problem}{hint}") from error
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
+        number = text.count("\n", 0, error.position) + 1
         raise InputError(
-            f"{where}:{line}: not YAML: character {error.character!r:.20} is not allowed"
+            f"{where}:{number}: not YAML: character {error.character!r:.20} is not allowed"
         ) from error
     except yaml.YAMLError as error:
         raise InputError(f"{where}: not YAML: {error}") from error
@@ -135,26 +135,32 @@ class _Reader:
         events = yaml.parse(text, Loader=yaml.SafeLoader)
         data: Any = None
         documents = 0
+        event: Any  # the stubs leave out what the kinds of events have in common
         for event in events:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
                     raise self.error(event, "a second document begins; one file holds one")
-                self.lines[()] = event.start_mark.line + 1
+                self.lines[()] = self.line(event)
                 data = self.node(next(events), events, ())
         return Document(data, self.lines)
 
-    def error(self, event: yaml.Event, message: str) -> InputError:
-        return InputError(f"{self.where}:{event.start_mark.line + 1}: {message}")
+    @staticmethod
+    def line(event: Any) -> int:
+        """The line on which the event begins."""
+        return int(event.start_mark.line) + 1
 
-    def count(self, event: yaml.Event, number: int) -> None:
+    def error(self, event: Any, message: str) -> InputError:
+        return InputError(f"{self.where}:{self.line(event)}: {message}")
+
+    def count(self, event: Any, number: int) -> None:
         self.nodes += number
         if self.nodes > MAX_NODES:
             raise self.error(
                 event, f"more than {MAX_NODES} values, aliases written out; at most as many are allowed"
             )
 
-    def node(self, event: yaml.Event, events: Any, path: Location) -> Any:
+    def node(self, event: Any, events: Any, path: Location) -> Any:
         if len(path) > MAX_DEPTH:
             raise self.error(event, f"nested deeper than {MAX_DEPTH} levels; at most as many are allowed")
         if isinstance(event, yaml.AliasEvent):
@@ -183,7 +189,7 @@ class _Reader:
             if isinstance(event, yaml.SequenceEndEvent):
                 break
             place = (*path, len(result))
-            self.lines[place] = event.start_mark.line + 1
+            self.lines[place] = self.line(event)
             result.append(self.node(event, events, place))
         return result
 
@@ -197,7 +203,7 @@ class _Reader:
             if not isinstance(event, yaml.ScalarEvent):
                 raise self.error(event, "a key must be a text, not a list, a mapping or an alias")
             key = event.value
-            line = event.start_mark.line + 1
+            line = self.line(event)
             if key in own:
                 raise self.error(
                     event, f"{shown(key)} is there twice in one mapping (first on line {own[key]})"

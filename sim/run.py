@@ -16,6 +16,7 @@ from ..devices.cost import NetworkCost, network_cost
 from ..devices.costing import CostModel
 from ..devices.explain import booleans, dotted, explain
 from ..devices.model import Device
+from ..devices.reading import InputError
 from ..policies import registry
 from ..policies.contract import Policy
 from ..policies.scheduler import Composition, DoesNotFit, Scheduler
@@ -49,7 +50,7 @@ def device_of(scenario: Scenario, folder: Path | None = None) -> Device:
     choice = scenario.device
     try:
         board = boards.load(located(choice.board, folder))
-    except boards.BoardError as error:
+    except (boards.BoardError, InputError) as error:
         raise ScenarioError("device", str(error)) from error
     changes: dict[str, Any] = {}
     if choice.runtime:
@@ -126,7 +127,8 @@ def costs_of(scenario: Scenario, device: Device, names: Sequence[str]) -> dict[s
             costs[name] = model.cost(network)
         except ValueError as error:
             near = difflib.get_close_matches(name, inline, n=1)
-            known = f" (written in this scenario: {', '.join(inline)})" if inline else ""
+            unknown = isinstance(error, catalogue.UnknownNetworkError) and inline
+            known = f" (written in this scenario: {', '.join(inline)})" if unknown else ""
             message = f"unknown network {name!r}; did you mean {near[0]}?" if near else str(error)
             raise ScenarioError("workload.networks", f"{message}{known}") from error
     return costs

@@ -136,6 +136,8 @@ def normal(data: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(data)
     if isinstance(result.get("device"), str):
         result["device"] = {"board": result["device"]}
+    if isinstance(result.get("device"), Mapping):
+        result["device"] = {"runtime": {}, "memory": {}, **result["device"]}
     if isinstance(result.get("policy"), str):
         result["policy"] = {"name": result["policy"]}
     if isinstance(result.get("run"), Mapping):

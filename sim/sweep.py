@@ -101,8 +101,7 @@ def run_sweep(
     _check_folder(out, text, force)
     folder = str(source.folder.resolve())
     todo = {p.key: {"scenario": p.scenario, "replication": p.replication, "folder": folder} for p in points}
-    # A cluster that does not answer is found out before the folder exists.
-    factory: Callable[[], Executor] = partial(_executor, cluster, workers)
+    factory = _executors(cluster, workers)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / SCENARIO, text)
     report = runner.run_points(
@@ -118,10 +117,15 @@ def run_sweep(
     return _tables(out, points, rows, report)
 
 
-def _executor(cluster: str | None, workers: int) -> Executor:
-    if cluster:
-        return runner.cluster_executor(cluster)
-    return runner.local_executor(workers, preload=[__name__])
+def _executors(cluster: str | None, workers: int) -> Callable[[], Executor]:
+    """What makes executors. A cluster that does not answer is found out here, before anything is written."""
+    if cluster is None:
+        return partial(runner.local_executor, workers, preload=[__name__])
+    try:
+        ready = [runner.cluster_executor(cluster)]
+    except (ImportError, OSError, ValueError) as error:
+        raise InputError(f"--cluster {cluster}: {error}") from error
+    return lambda: ready.pop() if ready else runner.cluster_executor(cluster)
 
 
 def _check_folder(out: Path, text: str, force: bool) -> None:

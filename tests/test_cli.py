@@ -165,6 +165,15 @@ def test_another_scenario_needs_another_folder_or_force(
     assert "36 runs, 36 of them from before" in capsys.readouterr().out
 
 
+def test_a_cluster_that_is_not_there_leaves_nothing_behind(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Without the extra "cluster" or with it: there is no such address.
+    assert call("sweep", tiny, "--out", tmp_path / "out", "--cluster", "nowhere://x") == 2
+    assert capsys.readouterr().err.startswith("edgesched: --cluster nowhere://x: ")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_recommendation_says_what_to_choose(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert call("sweep", tiny, "--out", out, "--workers", "1") == 0
