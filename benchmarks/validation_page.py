@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -290,11 +289,11 @@ def filled(page: str, blocks: dict[str, str]) -> str:
     """The page with the named blocks replaced. Raises ``SystemExit`` for a block that it does not have."""
     for name, block in blocks.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-        if len(pattern.findall(page)) != 1:
+        before, _, rest = page.partition(begin)
+        _, found, after = rest.partition(end)
+        if not found or begin in rest:
             raise SystemExit(f"the page must have exactly one block {begin} ... {end}")
-        text = f"{begin}\n\n{block}\n\n{end}"
-        page = pattern.sub(lambda _, text=text: text, page)
+        page = f"{before}{begin}\n\n{block}\n\n{end}{after}"
     return page
 
 

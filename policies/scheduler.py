@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class DoesNotFit(Exception):
-    """On a device without swap a task needs more memory than there is: a result of the run, not a crash."""
+    """A task needs more than memory and swap hold together: a result of the run, not a crash."""
 
     def __init__(self, job: Job, task: Task | None, demand_bytes: int, limit_bytes: int) -> None:
         self.job = job
@@ -32,7 +32,7 @@ class DoesNotFit(Exception):
         self.limit_bytes = limit_bytes
         what = f"{task.kind.name} of layer {task.layer}" if task else "submission"
         super().__init__(
-            f"{job.network.name}: {what} needs {demand_bytes} bytes resident, the limit is {limit_bytes}"
+            f"{job.network.name}: {what} needs {demand_bytes} bytes in all, there are {limit_bytes}"
         )
 
 
@@ -151,9 +151,8 @@ class Scheduler:
         self._by_readiness = device.runtime.version == "A"
         self._readiness = 0
         self._tail: Job | None = None
-        self._hard_limit_bytes = float("inf")
-        if device.memory.swap is None and self.memory.limit_bytes is not None:
-            self._hard_limit_bytes = self.memory.limit_bytes
+        swap = device.memory.swap
+        self._hard_limit_bytes = device.memory.usable_bytes + (0 if swap is None else swap.total_bytes)
 
     def graph(self, network: NetworkCost) -> NetworkGraph:
         """The policy's graph of a network, made once, its tasks bound to their heaps."""
@@ -248,7 +247,7 @@ class Scheduler:
     def _raise_peak(self, resident_bytes: int, job: Job, task: Task | None) -> None:
         self.memory.peak_bytes = resident_bytes
         if resident_bytes > self._hard_limit_bytes:
-            raise DoesNotFit(job, task, resident_bytes, int(self._hard_limit_bytes))
+            raise DoesNotFit(job, task, resident_bytes, self._hard_limit_bytes)
 
     def next(self, worker: Worker) -> Entry | None:
         """The worker asks: the entry (…, job, task) it starts now, taken and booked, or None."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +50,14 @@ class Checks:
         costs_key = json.dumps([device_key, names, inline])
         costs = self._costs.get(costs_key)
         if costs is None:
-            costs = self._costs[costs_key] = costs_of(scenario, device, names)
+            costs = self._costs[costs_key] = costs_of(scenario, device, names, self.folder)
         policy_key = f"{_json(scenario.policy)} {costs_key}"
         if policy_key not in self._policies:
             check_policy(scenario, device, costs, self.folder)
             self._policies.add(policy_key)
         _check_progress(scenario, costs)
-        return {"device": self._digests[device_key], **self._files(scenario)}
+        models = [name for name in names if name.lower().endswith(".onnx")]
+        return {"device": self._digests[device_key], **self._files(scenario, models)}
 
     def _device_digest(self, device: Device) -> str:
         """Of all that the device is; its profile counts by its content, not by its place."""
@@ -89,8 +90,9 @@ class Checks:
             self._workloads[key] = names
         return names
 
-    def _files(self, scenario: Scenario) -> dict[str, str]:
-        names = [s.arrivals.file for s in scenario.workload.streams if isinstance(s.arrivals, Replay)]
+    def _files(self, scenario: Scenario, models: Sequence[str]) -> dict[str, str]:
+        names = [*models]
+        names += [s.arrivals.file for s in scenario.workload.streams if isinstance(s.arrivals, Replay)]
         if registry.is_file(scenario.policy.name):
             names.append(scenario.policy.name)
         result = {}

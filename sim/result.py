@@ -12,7 +12,7 @@ from .tasks import Trace
 
 @dataclass(frozen=True, slots=True)
 class Infeasible:
-    """A run on a device without swap that ran out of memory: demand, bound, and what would make it fit."""
+    """A run that ran out of memory (and swap): demand, bound, and what would make it fit."""
 
     network: str
     task: str

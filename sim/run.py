@@ -111,7 +111,21 @@ def inline_cost(spec: InlineNetwork, device: Device) -> NetworkCost:
     )
 
 
-def costs_of(scenario: Scenario, device: Device, names: Sequence[str]) -> dict[str, NetworkCost]:
+def network_of(name: str, folder: Path | None = None) -> Network:
+    """The network a scenario names: one of the catalogue, or an ONNX file (``model.onnx``).
+
+    Raises ``ValueError`` where there is none or the file is no model.
+    """
+    if name.lower().endswith(".onnx"):
+        from ..workloads import onnx_import
+
+        return onnx_import.load(folder / name if folder is not None else Path(name))
+    return catalogue.build(name)
+
+
+def costs_of(
+    scenario: Scenario, device: Device, names: Sequence[str], folder: Path | None = None
+) -> dict[str, NetworkCost]:
     """The costs of every named network. Raises ``ScenarioError`` for one that does not exist."""
     inline = {spec.name: spec for spec in scenario.networks}
     model: CostModel | None = None
@@ -121,11 +135,11 @@ def costs_of(scenario: Scenario, device: Device, names: Sequence[str]) -> dict[s
             costs[name] = inline_cost(inline[name], device)
             continue
         try:
-            network = catalogue.build(name)
+            network = network_of(name, folder)
             if model is None:
                 model = CostModel(device)
             costs[name] = model.cost(network)
-        except ValueError as error:
+        except (ValueError, ImportError) as error:
             near = difflib.get_close_matches(name, inline, n=1)
             unknown = isinstance(error, catalogue.UnknownNetworkError) and inline
             known = f" (written in this scenario: {', '.join(inline)})" if unknown else ""
@@ -158,7 +172,7 @@ def simulate(
         )
     except ValueError as error:
         raise ScenarioError("workload", str(error)) from error
-    costs = costs_of(scenario, device, names)
+    costs = costs_of(scenario, device, names, folder)
     policy = policy_of(scenario, folder)
     costs = planned(policy, costs, device)
     records = Records()
@@ -170,7 +184,7 @@ def simulate(
     try:
         engine.run(until_s)
     except DoesNotFit as error:
-        infeasible = _infeasible(error, engine, policy.__class__.__name__)
+        infeasible = _infeasible(error, engine)
     ledger = engine.scheduler.memory
     paged = engine.paged_bytes if isinstance(engine, OverheadEngine) else (0, 0)
     return RunResult(
@@ -193,7 +207,19 @@ def simulate(
         paged_out_bytes=paged[1],
         trace=trace,
         infeasible=infeasible,
+        warnings=[] if infeasible is not None or until_s is not None else _stuck(scenario, records),
     )
+
+
+def _stuck(scenario: Scenario, records: Records) -> list[str]:
+    """A policy that leaves jobs although nothing more will happen never selects them."""
+    left = sum(math.isnan(finish) for finish in records.job_finish_s)
+    if not left:
+        return []
+    return [
+        f"policy {scenario.policy.name} left {left} of {len(records.job_finish_s)} jobs although all workers "
+        f"are idle: its select() returns None for what waits"
+    ]
 
 
 def _expansion(plan: RequestPlan, costs: dict[str, NetworkCost]) -> Callable[[Scheduler], list[Composition]]:
@@ -262,12 +288,13 @@ def _end_s(engine: Engine, records: Records) -> float:
     return engine.now_s if any(math.isnan(finish) for finish in records.job_finish_s) else last
 
 
-def _infeasible(error: DoesNotFit, engine: Engine, policy: str) -> Infeasible:
+def _infeasible(error: DoesNotFit, engine: Engine) -> Infeasible:
     task = error.task
     ledger = engine.scheduler.memory
     others = ledger.active - (1 if error.job.started else 0)
     network = error.job.network
-    levers = [f"a memory limit of at least {error.demand_bytes} bytes"]
+    what = "a memory limit" if engine.scheduler.device.memory.swap is None else "memory and swap"
+    levers = [f"{what} of at least {error.demand_bytes} bytes"]
     if others > 0:
         levers.append(f"a policy that admits fewer networks at once ({others} others are active)")
     base = ledger.base_bytes

@@ -90,8 +90,8 @@ def _status(result: RunResult, finished: int, count: int) -> tuple[str, str | No
     short = result.infeasible
     if short is not None:
         return "infeasible", (
-            f"{short.network}: {short.task} needs {short.demand_bytes} bytes resident at {short.at_s:g} s, "
-            f"the limit is {short.limit_bytes}; it would fit with {' or '.join(short.fits_with)}"
+            f"{short.network}: {short.task} needs {short.demand_bytes} bytes in all at {short.at_s:g} s, "
+            f"there are {short.limit_bytes}; it would fit with {' or '.join(short.fits_with)}"
         )
     if finished < count:
         return "incomplete", f"{count - finished} of {count} requests are unfinished at {result.end_s:g} s"

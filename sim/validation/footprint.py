@@ -12,6 +12,7 @@ What the published numbers are, and why:
 - ``max-memory-rss`` is the resident set of the process, layer by layer, in MB of 10^6 bytes. The authors'
   own figures of RSS per layer decide: SoS rises to 672.4 MiB above its smallest value and FaceNet to 352.6;
   with the 60 MB at the start of the process these are 765 and 430 MB, and 771 and 430 stand there.
+  The figures of AgeNet and GenderNet (223 and 222 MB against 303 and 242) agree with neither unit.
 - massif counts bytes.
 - The figures of RSS per layer were read by pixel, in MiB; what stands there is RSS above the smallest seen
   for the network. A rise during a load does not depend on that base, a level does.
