@@ -11,8 +11,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..devices import paging
-from ..devices.paging import Pager, Program
+from ..devices import access
+from ..devices.access import Program
+from ..devices.paging import Pager, SwapModel
 from ..policies.graph import WHOLE_NETWORK, Kind
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class PagedMemory:
         self.pager = Pager(
             memory.usable_bytes,
             memory.base_bytes,
-            paging.SwapModel(
+            SwapModel(
                 read_bps=swap.read_bytes_per_s,
                 write_cost=swap.write_cost,
                 queue_gain=swap.queue_gain if workers > 1 else 1.0,
@@ -82,7 +83,7 @@ class PagedMemory:
         self._wake()
         blobs = _weight_blobs(graph.network.network)
         self._allocate(row, blobs)
-        return paging.fill_program(len(blobs)), [(row, *blob) for blob, _ in blobs]
+        return access.fill_program(len(blobs)), [(row, *blob) for blob, _ in blobs]
 
     def begin(
         self, worker: int, job: Job, task: Task, work_s: float, now_s: float, slowdown: float
@@ -130,7 +131,9 @@ class PagedMemory:
         if not self._asleep:
             return
         self._asleep = False
-        notes = [(number, row, task, ended) for row in self._notes for number, task, ended in self._notes[row]]
+        notes = [
+            (number, row, task, ended) for row in self._notes for number, task, ended in self._notes[row]
+        ]
         for _, row, task, ended in sorted(notes, key=lambda note: note[0]):
             touches = self._of(task)
             self._allocate(row, touches.allocates)
@@ -166,7 +169,7 @@ class PagedMemory:
         copies = network.load_copies if self.runtime.load_copies else 0
         if task.kind == Kind.INIT:
             weights = [] if by_layer else _weight_blobs(network)
-            return _Touches(weights, paging.fill_program(len(weights)), [b for b, _ in weights], [])
+            return _Touches(weights, access.fill_program(len(weights)), [b for b, _ in weights], [])
         if task.kind == Kind.LOAD:
             return _loading(network, task.layer, copies, by_layer)
         if task.layer == WHOLE_NETWORK:
@@ -194,14 +197,14 @@ def _loading(network: Network, layer: int, copies: int, by_layer: bool) -> _Touc
         allocates += [((WEIGHTS, first + i), size) for i, size in enumerate(sizes) if size]
     return _Touches(
         allocates,
-        paging.bulk_load_program(copies, tuple(sizes)),
+        access.bulk_load_program(copies, tuple(sizes)),
         [*(blob for blob, _ in temporary), *weights],
         [blob for blob, _ in temporary],
     )
 
 
 def _layer_blobs(network: Network, index: int) -> tuple[list[tuple[Blob, int]], list[Blob | None]]:
-    """What executing a layer allocates, and its blobs by the positions of ``paging.layer_program``."""
+    """What executing a layer allocates, and its blobs by the positions of ``access.layer_program``."""
     layer = network.layers[index]
     sizes = {IM2COL: layer.workspace_bytes, OTHER: layer.scratch_bytes, OUTPUT: layer.output_bytes}
     allocates: list[tuple[Blob, int]] = [((kind, index), size) for kind, size in sizes.items() if size]
@@ -223,7 +226,7 @@ def _layer_program(network: Network, index: int) -> Program:
     for side in layer.output_shape:
         elements *= side
     kind = _KINDS.get(layer.op, "other")
-    return paging.layer_program(
+    return access.layer_program(
         kind,
         has_weights=layer.weight_bytes > 0,
         has_im2col=layer.workspace_bytes > 0,
@@ -257,4 +260,4 @@ def _executing_all(cost: NetworkCost) -> _Touches:
         allocates += own
         where = [-1 if blob is None else position.setdefault(blob, len(position)) for blob in blobs]
         parts.append((_layer_program(network, index), cost.execute_s[index], where))
-    return _Touches(allocates, paging.join_programs(parts), list(position), [])
+    return _Touches(allocates, access.join_programs(parts), list(position), [])

@@ -109,106 +109,11 @@ def run_points(
     """
     limits = _Limits(window, max_attempts, batch)
     pickle.dumps(function)
-    journal = _Journal(path, todo.keys())
+    journal = Journal(path, todo.keys())
     try:
         return _Run(function, todo, executor_factory, journal, limits, progress, retry_failed).drive()
     finally:
         journal.close()
-
-
-def merge(path: Path, order: Sequence[str]) -> list[dict[str, Any]]:
-    """The rows of ``path`` for the keys of ``order``, in that order.
-
-    They do not depend on the number of workers, on who finished first, nor on kills and restarts.
-    Raises MissingPointsError if a key has no row, CorruptFileError as ``run_points``, FileNotFoundError.
-    """
-    wanted = set(order)
-    rows = {row["key"]: row for _, row in _scan(path) if row["key"] in wanted}
-    if missing := [key for key in order if key not in rows]:
-        count = f"{len(missing)} of {len(order)}"
-        raise MissingPointsError(f"{path}: {count} points have no row yet, first {missing[0]}")
-    return [rows[key] for key in order]
-
-
-def local_executor(workers: int, *, isolate: bool = False, preload: Sequence[str] = ()) -> Executor:
-    """Processes of this machine, or for one worker this process itself (``isolate`` gives it a process too).
-
-    Without isolation a point that kills its process kills the sweep. ``preload`` names modules that the fork
-    server imports once for all workers, as the one that holds the point's function. Workers end within 2 s of
-    the end of the driver, however it ends. Raises ValueError if ``workers`` is below 1.
-    """
-    if workers < 1:
-        raise ValueError(f"workers is {workers}; it must be 1 or more")
-    if workers == 1 and not isolate:
-        return SerialExecutor()
-    server = "forkserver" in multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if server else "spawn")
-    if server:
-        context.set_forkserver_preload([__name__, *preload])
-    pool = ProcessPoolExecutor(workers, context, _start_worker)
-    # Start all workers before the first task: until Python 3.12.1, one that starts just while another dies
-    # can break submit with an OSError, or be waited for for ever.
-    pool._safe_to_dynamically_spawn_children = False  # type: ignore[attr-defined]
-    return pool
-
-
-def cluster_executor(address: str) -> Executor:
-    """The workers of a Dask cluster whose scheduler listens at ``address``, as ``tcp://host:8786``.
-
-    Each worker must be able to import the point's function, and should have one thread. Raises ImportError
-    without the extra ``cluster``, OSError if nobody answers.
-    """
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ImportError("sweeps on a cluster need Dask: pip install 'edgesched[cluster]'") from error
-    return _ClusterExecutor(Client(address, set_as_default=False))
-
-
-class SerialExecutor(Executor):
-    """Runs each call at once, in the caller's thread."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """A future that is already done."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-class _ClusterExecutor(Executor):
-    """Dask's executor that closes its client, too."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self._inner = client.get_executor(pure=False)
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return self._inner.submit(fn, *args, **kwargs)
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        # Dask has no cancel_futures: without waiting, it cancels.
-        self._inner.shutdown(wait=wait and not cancel_futures)
-        self._client.close()
-
-
-def _start_worker() -> None:
-    """In a new worker: Ctrl-C is the driver's business; the end of the driver is the end of the worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_driver, daemon=True).start()
-
-
-def _end_with_driver() -> None:
-    # The sentinel is a pipe that the driver holds open (its pid would live on in a zombie). Should a process
-    # forked off the driver hold it, too, then without a fork server the change of the parent's pid tells.
-    driver, parent_pid = multiprocessing.parent_process(), os.getppid()
-    if driver is None:
-        raise RunnerError("this process was not started by multiprocessing; it has no driver to watch")
-    while not connection.wait([driver.sentinel], 1.0) and os.getppid() == parent_pid:
-        pass
-    os._exit(1)
 
 
 def _run_batch(
@@ -225,7 +130,7 @@ def _run_batch(
                 raise ValueError(f"a point must not return the key {taken[0]!r}")
             rows.append((key, False, json.dumps({"key": key, **row})))
         except (Exception, SystemExit) as error:
-            rows.append((key, True, _error_line(key, type(error).__name__, str(error))))
+            rows.append((key, True, error_line(key, type(error).__name__, str(error))))
         used_s = perf_counter() - start
         if used_s >= budget_s:
             break
@@ -234,61 +139,6 @@ def _run_batch(
 
 def _can_import(function: PointFunction) -> bool:
     return callable(function)
-
-
-def _error_line(key: str, kind: str, message: str, quarantined: bool = False) -> str:
-    return json.dumps({"key": key, "error": {"type": kind, "message": message, "quarantined": quarantined}})
-
-
-def _scan(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(offset of its end in bytes, row) of each line; a torn last line is left out."""
-    end = 0
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                row = None
-            if not isinstance(row, dict) or "key" not in row:
-                if file.read(1):
-                    raise CorruptFileError(f"{path}: line {number} is no row of a sweep")
-                return
-            end += len(line)
-            yield end, row
-
-
-class _Journal:
-    """The result file, locked for one driver. ``errors``: for each key that has a row, its error or None."""
-
-    def __init__(self, path: Path, keys: Iterable[str]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            wanted, size = set(keys), 0
-            self.errors: dict[str, dict[str, Any] | None] = {}
-            for end, row in _scan(path):
-                size = end
-                if row["key"] in wanted:
-                    self.errors[row["key"]] = row.get("error")
-            os.ftruncate(self._fd, size)
-        except BlockingIOError:
-            os.close(self._fd)
-            raise LockedError(f"{path}: another sweep is writing it; wait, or choose another file") from None
-        except BaseException:
-            os.close(self._fd)
-            raise
-
-    def append(self, lines: Iterable[str]) -> None:
-        """Hand complete lines to the operating system: the death of this process cannot lose them."""
-        data = "".join(f"{line}\n" for line in lines).encode()
-        while data:
-            data = data[os.write(self._fd, data) :]
-
-    def close(self) -> None:
-        """Force the file to the disk and give up the lock."""
-        os.fsync(self._fd)
-        os.close(self._fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +165,7 @@ class _Run:
         function: PointFunction,
         todo: Mapping[str, Any],
         factory: Callable[[], Executor],
-        journal: _Journal,
+        journal: Journal,
         limits: _Limits,
         progress: Progress | None,
         retry_failed: bool,
@@ -342,7 +192,7 @@ class _Run:
                 try:
                     self._keep_finished()
                 finally:
-                    _kill(self.executor)
+                    kill(self.executor)
                 raise
             self.executor.shutdown()
         return RunnerReport(
@@ -355,7 +205,7 @@ class _Run:
             done: Iterable[Future[Any]] = ()
             if self.flying and not broken:
                 done = wait(self.flying, timeout=LOST_S, return_when=FIRST_COMPLETED).done
-                broken = not done and _is_broken(self.executor)
+                broken = not done and is_broken(self.executor)
             for future in done:
                 broken |= self._settle(future)
             if broken:
@@ -376,7 +226,7 @@ class _Run:
             except BaseException as error:
                 source.extendleft(reversed(keys))
                 if isinstance(error, BrokenExecutor) or (
-                    isinstance(error, Exception) and _is_broken(self.executor)
+                    isinstance(error, Exception) and is_broken(self.executor)
                 ):
                     return False
                 raise
@@ -404,12 +254,12 @@ class _Run:
             self._suspect(keys, guilty=self.deaths[keys[0]] >= self.limits.max_attempts)
             return True
         except Exception as error:
-            if _is_killed_worker(error):  # Dask has tried several times itself, but perhaps not alone
+            if is_killed_worker(error):  # Dask has tried several times itself, but perhaps not alone
                 self._suspect(keys, guilty=alone)
             elif len(keys) > 1:  # one of the arguments cannot be sent
                 self._suspect(keys, guilty=False)
             else:
-                self._write([(keys[0], True, _error_line(keys[0], type(error).__name__, str(error)))])
+                self._write([(keys[0], True, error_line(keys[0], type(error).__name__, str(error)))])
             return False
         self._write(rows)
         self.waiting.extendleft(reversed(keys[len(rows) :]))
@@ -422,7 +272,7 @@ class _Run:
             return
         self.quarantined += 1
         message = "the worker process died each time it ran this point alone"
-        self._write([(keys[0], True, _error_line(keys[0], "WorkerDied", message, quarantined=True))])
+        self._write([(keys[0], True, error_line(keys[0], "WorkerDied", message, quarantined=True))])
 
     def _write(self, rows: Sequence[tuple[str, bool, str]]) -> None:
         self.journal.append(line for _, _, line in rows)
@@ -437,7 +287,7 @@ class _Run:
 
     def _replace_executor(self) -> None:
         self.pools_lost += 1
-        _kill(self.executor)
+        kill(self.executor)
         for future in list(self.flying):
             if not future.done():  # submitted while the pool broke; see LOST_S
                 future.set_exception(BrokenExecutor())
@@ -454,21 +304,3 @@ class _Run:
             self._settle(future)
 
 
-def _is_killed_worker(error: Exception) -> bool:
-    distributed = sys.modules.get("distributed")
-    return distributed is not None and isinstance(error, distributed.KilledWorker)
-
-
-def _is_broken(executor: Executor) -> bool:
-    return isinstance(executor, ProcessPoolExecutor) and bool(executor._broken)
-
-
-def _kill(executor: Executor) -> None:
-    """End the workers now, and wait until they are gone.
-
-    A broken pool needs it, too, for a worker that was being started meanwhile: see ``local_executor``.
-    """
-    if isinstance(executor, ProcessPoolExecutor):
-        for process in list((executor._processes or {}).values()):
-            process.kill()
-    executor.shutdown(cancel_futures=True)

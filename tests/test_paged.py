@@ -38,7 +38,8 @@ def test_a_pager_that_slept_says_what_one_that_did_not_says(
 def test_less_memory_is_slower_and_pages_more() -> None:
     board = boards.load("raspberry-pi-4-4gb")
     runs = [
-        serve_once(limited(board, limit * MIB), registry.make("fifo"), ["SoS"]) for limit in (2048, 768, 512, 256)
+        serve_once(limited(board, limit * MIB), registry.make("fifo"), ["SoS"])
+        for limit in (2048, 768, 512, 256)
     ]
     times = [max(run.records.job_finish_s) for run in runs]
     paged = [run.paged_bytes[1] for run in runs]

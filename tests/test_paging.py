@@ -6,20 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesched.devices.paging import (
+from edgesched.devices.access import (
     IM2COL,
     INPUT,
     OUTPUT,
     WEIGHTS,
-    Pager,
     Program,
-    SwapModel,
     bulk_load_program,
     fill_program,
     join_programs,
     layer_program,
-    load_program,
 )
+from edgesched.devices.paging import Pager, SwapModel
 
 MIB = 1 << 20
 READ = Program(((1.0, ((0, 0.0, 1.0, False),)),))
@@ -217,12 +215,12 @@ def test_load_makes_transient_copies():
     p = pager(100)
     for name in ("t0", "t1", "t2", "w"):
         p.allocate(name, 40 * MIB)
-    run(p, 1.0, load_program(3), ["t0", "t1", "t2", "w"])
+    run(p, 1.0, bulk_load_program(3, (1,)), ["t0", "t1", "t2", "w"])
     assert p.paged_out_bytes >= 60 * MIB
     q = pager(100)
     for name in ("t0", "w"):
         q.allocate(name, 40 * MIB)
-    assert run(q, 1.0, load_program(1), ["t0", "w"]) == 1.0
+    assert run(q, 1.0, bulk_load_program(1, (1,)), ["t0", "w"]) == 1.0
 
 
 def test_bulk_load_and_joined_execution():

@@ -193,7 +193,7 @@ def test_infeasible_is_a_summary_with_its_reason():
     summary = summarise(result)
     assert summary["status"] == "infeasible"
     assert "needs 1510 bytes" in summary["reason"]
-    assert "the limit is 1505" in summary["reason"]
+    assert "there are 1505" in summary["reason"]
     assert summary["response_mean_s"] is None
     assert summary["completed"] == 0
     json.dumps(summary, allow_nan=False)

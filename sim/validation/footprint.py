@@ -94,7 +94,6 @@ REMARKS = {
         "ObjectNet",
     ): "in bulk it would be 1732 MB, within the bar; its heap comes out small too",
     ("rss", "EmotionNet"): "in bulk it would be 851 MB, within the bar",
-    ("rss", "GenderNet"): "in bulk it would be 243 MB, within the bar; layer by layer 225 MB at batch 1",
     ("rss-largest", "GenderNet"): "158 MiB at batch 1; or its outputs lie in memory that the process kept "
     "from the network before, which the base hides",
 }
