@@ -34,7 +34,7 @@ Only those are offered whose module is there.
 
 USER_ERRORS = (
     ("devices.reading", "InputError"),
-    ("sim.run", "ScenarioError"),
+    ("sim.resolve", "ScenarioError"),
     ("sim.folder", "FolderError"),
     ("sim.grid", "GridError"),
     ("sim.runner", "RunnerError"),

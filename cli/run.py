@@ -110,7 +110,8 @@ def _simulate(source: Source, scenario: Scenario, replication: int, trace: Any) 
     """One replication; what a user's own policy raises is the user's to put right."""
     from ..policies import registry
     from ..sim.check import failure
-    from ..sim.run import ScenarioError, simulate
+    from ..sim.resolve import ScenarioError
+    from ..sim.run import simulate
 
     name = scenario.policy.name
     try:

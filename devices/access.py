@@ -131,8 +131,9 @@ def layer_program(
 def bulk_load_program(copies: int, weight_bytes: tuple[int, ...]) -> Program:
     """Loading a whole model at once (or one layer: a single entry).
 
-    The file is parsed into copy 0, each further copy is made from the one before, the last one is copied into
-    the weights (Caffe: 1 copy for new, 3 for old model files). With 0 copies the weights are written directly.
+    The file is parsed into copy 0, each further copy is made from the one before, the last one is copied
+    into the weights (Caffe: 1 copy for new, 3 for old model files). With 0 copies the weights are written
+    directly.
 
     Blob order: the ``copies`` transient blobs, each of sum(weight_bytes), then one weight blob for every
     entry of ``weight_bytes`` (bytes; entries of 0 are allowed and skipped, but keep their position).

@@ -1,7 +1,7 @@
 """Memory limit and paging: what a task costs when the working set exceeds a memory limit.
 
-The module is clock-free: a ``Pager`` keeps what is resident, what lies on swap and when the one swap device is
-free; the caller's event engine owns the time.
+The module is clock-free: a ``Pager`` keeps what is resident, what lies on swap and when the one swap device
+is free; the caller's event engine owns the time.
 
 * Residency in chunks, not whole blobs.
 * A task is a ``Program`` (``access.py``): phases that sweep byte ranges together.
@@ -11,8 +11,8 @@ free; the caller's event engine owns the time.
 * A resident base of the process counts against the limit and never leaves.
 
 Of the structures tried (clock, least recently used, free writes, whole weights in every sweep) this one came
-closest to EdgeCaffe's times under cgroup limits; docs/validation.md has the errors. Units: bytes, seconds, bytes
-per second. Nothing here is random: equal calls give equal results.
+closest to EdgeCaffe's times under cgroup limits; docs/validation.md has the errors. Units: bytes, seconds,
+bytes per second. Nothing here is random: equal calls give equal results.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from ..policies.graph import NetworkGraph
 from ..workloads.arrivals import Replay, closed
 from ..workloads.mix import names_of
 from ..workloads.workload import generate
-from .run import ScenarioError, costs_of, device_of, located, policy_of
+from .resolve import ScenarioError, costs_of, device_of, located, policy_of
 from .scenario import Scenario
 
 _PLAIN_TYPES = (bool, int, float, str, type(None))

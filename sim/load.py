@@ -20,7 +20,7 @@ from ..devices.reading import Document, InputError, Location, parse, read_mappin
 from ..policies import registry
 from . import grid
 from .check import Checks
-from .run import ScenarioError
+from .resolve import ScenarioError
 from .scenario import Scenario, normal
 
 __all__ = [

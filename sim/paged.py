@@ -131,10 +131,8 @@ class PagedMemory:
         if not self._asleep:
             return
         self._asleep = False
-        notes = [
-            (number, row, task, ended) for row in self._notes for number, task, ended in self._notes[row]
-        ]
-        for _, row, task, ended in sorted(notes, key=lambda note: note[0]):
+        notes = [(*note, row) for row, own in self._notes.items() for note in own]
+        for _, task, ended, row in sorted(notes, key=lambda note: note[0]):
             touches = self._of(task)
             self._allocate(row, touches.allocates)
             self.pager.settle(
