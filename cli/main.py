@@ -32,12 +32,15 @@ LATER = {
 Only those are offered whose module is there.
 """
 
+COMPLETION = ("install_completion", "show_completion")
+
 USER_ERRORS = (
     ("devices.reading", "InputError"),
     ("sim.resolve", "ScenarioError"),
     ("sim.folder", "FolderError"),
     ("sim.grid", "GridError"),
     ("sim.runner", "RunnerError"),
+    ("sim.rowfile", "RowFileError"),
     ("devices.boards", "BoardError"),
     ("devices.costing", "CostError"),
     ("policies.registry", "PolicyError"),
@@ -53,8 +56,10 @@ class Deferred(TyperGroup):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """The context of the command itself."""
-        app = import_module(f"{__package__}.{self.name}").app
-        return typer.main.get_command(app).make_context(info_name, args, parent=parent, **extra)
+        command = typer.main.get_command(import_module(f"{__package__}.{self.name}").app)
+        # Typer gives every app of its own the options of an installer for completion.
+        command.params = [parameter for parameter in command.params if parameter.name not in COMPLETION]
+        return command.make_context(info_name, args, parent=parent, **extra)
 
 
 class Commands(TyperGroup):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..sim.objectives import Objective
 from .files import check_folder
 
 if TYPE_CHECKING:
@@ -23,15 +24,6 @@ class Figure(StrEnum):
     timeline = "timeline"
 
 
-class Metric(StrEnum):
-    """Which statistic of the response times."""
-
-    mean = "mean"
-    median = "median"
-    p95 = "p95"
-    p99 = "p99"
-
-
 def plot(
     folders: Annotated[
         list[Path], typer.Argument(help="A sweep's folder, or the folders of runs.", show_default=False)
@@ -44,7 +36,9 @@ def plot(
             case_sensitive=False,
         ),
     ] = None,
-    metric: Annotated[Metric, typer.Option(help="What curves show.")] = Metric.mean,
+    objective: Annotated[
+        Objective, typer.Option(help="What curves show.", case_sensitive=False)
+    ] = Objective.mean,
     from_s: Annotated[
         float | None, typer.Option(help="memory, timeline: begin at this time.", show_default=False)
     ] = None,
@@ -74,7 +68,7 @@ def plot(
             raise InputError(
                 f"--kind {kind}: needs the folder of a run (edgesched run --out); a sweep has curves"
             )
-        written = _curves(folders[0], metric, target)
+        written = _curves(folders[0], objective, target)
     else:
         from ..sim.folder import open_run
 
@@ -101,7 +95,7 @@ def _window(from_s: float | None, to_s: float | None) -> tuple[float, float] | N
     return (0.0 if from_s is None else from_s, float("inf") if to_s is None else to_s)
 
 
-def _curves(folder: Path, metric: Metric, target: Path) -> list[Path]:
+def _curves(folder: Path, objective: Objective, target: Path) -> list[Path]:
     import pandas as pd
 
     from ..sim.figures import axes_of, draw_curves
@@ -113,7 +107,7 @@ def _curves(folder: Path, metric: Metric, target: Path) -> list[Path]:
             f"{folder}: the sweep is not finished (no means.csv); run edgesched sweep again to go on"
         )
     axes = axes_of(folder)
-    written = draw_curves(pd.read_csv(means), axes, target, metric=metric.value)
+    written = draw_curves(pd.read_csv(means), axes, target, objective)
     if not written:
         raise InputError(
             f"{folder}: no swept path holds numbers with results to draw over; swept: {', '.join(axes)}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..sim.objectives import Objective
 from .files import check_folder
 from .terminal import console, interval, seconds, table
 
@@ -37,6 +38,9 @@ def sweep(
             metavar="ADDRESS", help="Dask scheduler to run on, e.g. tcp://host:8786.", show_default=False
         ),
     ] = None,
+    objective: Annotated[
+        Objective, typer.Option(help="What the recommendation and the curves compare.", case_sensitive=False)
+    ] = Objective.mean,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Set a key of the scenario. Repeatable."),
@@ -46,11 +50,12 @@ def sweep(
 ) -> None:
     """Run every point of a scenario's sweep; started again, it goes on where it was.
 
-    Writes points.csv, means.csv, recommendation.csv and response-time curves.
+    Writes points.csv, means.csv, recommendation.csv and response-time curves. Of a finished sweep, another
+    objective writes its own recommendation and curves beside the others; nothing is run again.
     """
     from ..sim.figures import draw_curves
     from ..sim.load import InputError, parse_setting, read_source
-    from ..sim.sweep import run_sweep
+    from ..sim.sweep import FIGURES, run_sweep
 
     check_folder("--out", out)
     source = read_source(scenario, dict(parse_setting(text) for text in setting or ()))
@@ -68,9 +73,10 @@ def sweep(
             cluster=cluster,
             retry_failed=retry_failed,
             force=force,
+            objective=objective,
             progress=progress,
         )
-    figures = draw_curves(done.means, done.axes, out / "figures")
+    figures = draw_curves(done.means, done.axes, out / FIGURES, objective)
     _show(done, figures)
     if done.report.failed:
         raise typer.Exit(1)
@@ -125,63 +131,63 @@ def _show(done: Sweep, figures: list[Path]) -> None:
         screen.print()
         screen.print(_means(done))
     screen.print()
-    screen.print(
-        f"tables in {done.folder}: points.csv, means.csv{', recommendation.csv' if len(done.choice) else ''}"
-    )
+    choice = f", {done.objective.choice_file}" if len(done.choice) else ""
+    screen.print(f"tables in {done.folder}: points.csv, means.csv{choice}")
     for figure in figures:
         if figure.suffix == ".png":
             screen.print(f"figure: {figure} (and .pdf)")
 
 
 def _show_choice(screen: Any, done: Sweep) -> None:
-    from ..sim.figures import short
+    from ..sim.figures import short, value_label
 
     others = [axis for axis in done.choice.columns if axis in done.axes]
-    screen.print("Which policy to choose where (smallest mean response time, 95 % intervals)", style="bold")
+    objective = done.objective
+    screen.print(f"Which policy to choose where (smallest {objective.label}, 95 % intervals)", style="bold")
     apart, along = others[:-1], others[-1:]
     places = done.choice.head(SHOWN_PLACES)
     groups: Any = places.groupby(apart, sort=False) if apart else [((), places)]
     for values, part in groups:
-        title = ", ".join(f"{short(axis)} {value}" for axis, value in zip(apart, values, strict=True))
+        title = ", ".join(
+            f"{short(axis)} {value_label(axis, value)}" for axis, value in zip(apart, values, strict=True)
+        )
         screen.print()
-        screen.print(_choice(part, along, title or None))
+        screen.print(_choice(part, along, objective, title or None))
     if len(done.choice) > SHOWN_PLACES:
-        screen.print(f"... {len(done.choice) - SHOWN_PLACES} more in recommendation.csv")
+        screen.print(f"... {len(done.choice) - SHOWN_PLACES} more in {objective.choice_file}")
     screen.print()
-    screen.print("next/best: mean response of the next policy over that of the best, on the same arrivals")
+    screen.print(f"next/best: {objective.label}, next policy over the best, on the same arrivals")
     if (done.choice["verdict"] == "tie").any():
         screen.print("tie: that ratio's interval covers 1")
     if done.choice["saturated"].astype(bool).any():
         screen.print("*: saturated, response times grow as long as the run lasts")
 
 
-def _choice(part: Any, along: list[str], title: str | None) -> Table:
-    from ..sim.figures import short
+def _choice(part: Any, along: list[str], objective: Objective, title: str | None) -> Table:
+    from ..sim.figures import short, value_label
 
     heads = [short(axis) for axis in along]
     rows = table(
         *heads,
         "choose",
-        "mean",
+        objective.value,
         "",
         "next",
         "next/best",
         "",
         "",
-        right=(*heads, "mean", "next/best"),
+        right=(*heads, objective.value, "next/best"),
         title=title,
     )
     for row in part.to_dict("records"):
         overloaded = str(row["saturated"]).split()
-        unusable = str(row["unusable"]).split()
         note = {"tie": "tie", "unsure": "1 replication", "none": "none works"}.get(row["verdict"], "")
-        if unusable:
-            note += f"{'; ' if note else ''}not {', '.join(unusable)}"
+        note = "; ".join(part for part in (note, row["unusable"]) if part)
         rows.add_row(
-            *(str(row[axis]) for axis in along),
+            *(value_label(axis, row[axis]) for axis in along),
             _named(row["best"], overloaded),
-            seconds(_number(row["mean_s"])),
-            _range(row["mean_lo_s"], row["mean_hi_s"]),
+            seconds(_number(row[objective.column])),
+            _range(row[f"{objective.column}_lo"], row[f"{objective.column}_hi"]),
             _named(row["next"], overloaded),
             _three(_number(row["ratio"])),
             _range(row["ratio_lo"], row["ratio_hi"]),
@@ -211,15 +217,15 @@ def _number(value: Any) -> float | None:
 
 
 def _means(done: Sweep) -> Table:
-    from ..sim.figures import short
+    from ..sim.figures import short, value_label
 
-    heads = [short(axis) for axis in done.axes]
-    rows = table(*heads, "mean response", "95 % interval", "status", right=("mean response",))
+    heads, column = [short(axis) for axis in done.axes], done.objective.column
+    rows = table(*heads, done.objective.label, "95 % interval", "status", right=(done.objective.label,))
     for row in done.means.head(SHOWN_PLACES).to_dict("records"):
         rows.add_row(
-            *(str(row[axis]) for axis in done.axes),
-            seconds(_number(row.get("response_mean_s"))),
-            interval(_number(row.get("response_mean_s_lo")), _number(row.get("response_mean_s_hi"))),
+            *(value_label(axis, row[axis]) for axis in done.axes),
+            seconds(_number(row.get(column))),
+            interval(_number(row.get(f"{column}_lo")), _number(row.get(f"{column}_hi"))),
             f"{row['status']}{', saturated' if row.get('saturated') is True else ''}",
         )
     return rows

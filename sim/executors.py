@@ -99,11 +99,13 @@ def _end_with_driver() -> None:
 
 
 def is_killed_worker(error: Exception) -> bool:
+    """Whether Dask says that the workers of the task died, as often as it tried."""
     distributed = sys.modules.get("distributed")
     return distributed is not None and isinstance(error, distributed.KilledWorker)
 
 
 def is_broken(executor: Executor) -> bool:
+    """Whether a pool of processes has lost one and takes no more tasks."""
     return isinstance(executor, ProcessPoolExecutor) and bool(executor._broken)
 
 

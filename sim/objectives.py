@@ -9,11 +9,11 @@ class Objective(StrEnum):
     """A statistic of response times, smaller is better, by the name that a user gives it.
 
     ``column`` is its key in summaries and tables (docs/metrics.md), where ``COLUMN_lo`` and ``COLUMN_hi``
-    bound its 95 % interval; ``title`` says it in words.
+    bound its 95 % interval; ``label`` says it in words.
     """
 
     column: str
-    title: str
+    label: str
 
     mean = "mean", "response_mean_s", "mean response time"
     median = "median", "response_median_s", "median response time"
@@ -21,11 +21,11 @@ class Objective(StrEnum):
     p99 = "p99", "response_p99_s", "99th percentile of response time"
     network_mean = "network-mean", "job_response_mean_s", "mean response time of networks"
 
-    def __new__(cls, name: str, column: str, title: str) -> Objective:
+    def __new__(cls, name: str, column: str, label: str) -> Objective:
         """A member that is its name."""
         member = str.__new__(cls, name)
         member._value_ = name
-        member.column, member.title = column, title
+        member.column, member.label = column, label
         return member
 
     @property

@@ -1,7 +1,7 @@
 """Which policy to choose where: policies compared on the same random numbers, point by point.
 
 Every setting of a sweep that begins with ``policy`` names a candidate; every combination of the others is a
-place. At each place the candidate with the smallest mean response time is best, and the next one is held
+place. At each place the candidate with the smallest value of the objective is best, and the next one is held
 against it as a paired ratio over replications, which saw the same arrivals.
 """
 
@@ -11,23 +11,31 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .objectives import Objective
 from .statistics import paired_ratio, replications
 
-METRIC = "response_mean_s"
 SATURATED_GROWTH = 0.02
 """A backlog that surely grows by more than so many requests per arrival is never worked off (rho > 1.02)."""
+
+UNUSABLE = {"infeasible": "out of memory", "incomplete": "incomplete", "error": "failed"}
+"""What is said of a policy's point with that status, in tables and figures."""
+NO_VALUE = "no value"
+"""What is said of runs that are ok and cannot give the objective: nothing was counted."""
 
 Labels = Mapping[str, Any]
 Rows = Sequence[Mapping[str, Any]]
 
 
-def recommend(axes: Sequence[str], points: Sequence[tuple[Labels, Rows]]) -> list[dict[str, Any]]:
+def recommend(
+    axes: Sequence[str], points: Sequence[tuple[Labels, Rows]], objective: Objective = Objective.mean
+) -> list[dict[str, Any]]:
     """One row per place, in the order of the grid; none where the sweep does not compare policies.
 
     ``points`` are the labels of each point with its replications' rows. Columns: the place's labels, best,
-    mean_s with mean_lo_s and mean_hi_s, next, ratio (next to best) with ratio_lo and ratio_hi, verdict
-    ("best", "tie" where the ratio's interval covers 1, "only", "unsure" with a single replication, "none"),
-    saturated (policies whose backlog only grows), unusable (policies that are infeasible or failed).
+    its value by the name of the objective's column with its interval in ``..._lo`` and ``..._hi``, next,
+    ratio (next to best) with ratio_lo and ratio_hi, verdict ("best", "tie" where the ratio's interval covers
+    1, "only", "unsure" with a single replication, "none"), saturated (policies whose backlog only grows),
+    unusable (``POLICY: why`` for those without a result, joined by "; ").
     """
     of_policy = [axis for axis in axes if axis.partition(".")[0] == "policy"]
     if not of_policy:
@@ -38,7 +46,7 @@ def recommend(axes: Sequence[str], points: Sequence[tuple[Labels, Rows]]) -> lis
         name = policy_label([labels[axis] for axis in of_policy])
         places.setdefault(tuple(labels[axis] for axis in others), []).append((name, rows))
     return [
-        {**dict(zip(others, place, strict=True)), **_choice(candidates)}
+        {**dict(zip(others, place, strict=True)), **_choice(candidates, objective.column)}
         for place, candidates in places.items()
     ]
 
@@ -58,24 +66,32 @@ def saturated(rows: Rows) -> bool:
     return low > SATURATED_GROWTH
 
 
-def _choice(candidates: Sequence[tuple[str, Rows]]) -> dict[str, Any]:
-    usable = {
-        name: [row[METRIC] for row in rows]
-        for name, rows in candidates
-        if all(row.get("status") == "ok" and row.get(METRIC) is not None for row in rows)
-    }
+def _why_not(rows: Rows, column: str) -> str | None:
+    """Why there is no value of the point, and in how many of its runs; None where there is one."""
+    bad = [row for row in rows if row.get("status") != "ok"]
+    if bad:
+        # A row of a failed point has no status.
+        said = UNUSABLE[bad[0].get("status", "error")]
+        return said if len(bad) == len(rows) else f"{said} in {len(bad)} of {len(rows)} runs"
+    return NO_VALUE if any(row.get(column) is None for row in rows) else None
+
+
+def _choice(candidates: Sequence[tuple[str, Rows]], column: str) -> dict[str, Any]:
+    why_not = {name: _why_not(rows, column) for name, rows in candidates}
+    usable = {name: [row[column] for row in rows] for name, rows in candidates if why_not[name] is None}
     order = sorted(usable, key=lambda name: (math.fsum(usable[name]), list(usable).index(name)))
     result: dict[str, Any] = {
         "best": order[0] if order else None,
-        **dict.fromkeys(("mean_s", "mean_lo_s", "mean_hi_s", "next", "ratio", "ratio_lo", "ratio_hi")),
+        **dict.fromkeys((column, f"{column}_lo", f"{column}_hi", "next", "ratio", "ratio_lo", "ratio_hi")),
         "verdict": "none",
         "saturated": " ".join(name for name, rows in candidates if name in usable and saturated(rows)),
-        "unusable": " ".join(name for name, _ in candidates if name not in usable),
+        "unusable": "; ".join(f"{name}: {why}" for name, why in why_not.items() if why is not None),
     }
     if not order:
         return result
-    mean = replications(usable[order[0]])
-    result.update(mean_s=mean.value, mean_lo_s=_finite(mean.lo), mean_hi_s=_finite(mean.hi), verdict="only")
+    found = replications(usable[order[0]])
+    result |= {column: found.value, f"{column}_lo": _finite(found.lo), f"{column}_hi": _finite(found.hi)}
+    result["verdict"] = "only"
     if len(order) < 2:
         return result
     result["next"] = order[1]

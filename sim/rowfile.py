@@ -1,8 +1,8 @@
 """The result file of a sweep: JSON Lines, append-only, one line per finished point.
 
 A line is ``{"key": KEY, ...what the point's function returned}``, or
-``{"key": KEY, "error": {"type": ..., "message": ..., "quarantined": bool}}``. The last line of a key counts. A
-float is written by ``repr``, so it comes back bit for bit; a non-finite one is ``NaN``, ``Infinity`` or
+``{"key": KEY, "error": {"type": ..., "message": ..., "quarantined": bool}}``. The last line of a key counts.
+A float is written by ``repr``, so it comes back bit for bit; a non-finite one is ``NaN``, ``Infinity`` or
 ``-Infinity``, which Python's json and pandas read back. No line holds a clock's value, a host or a path.
 """
 
@@ -51,7 +51,7 @@ def merge(path: Path, order: Sequence[str]) -> list[dict[str, Any]]:
     """The rows of ``path`` for the keys of ``order``, in that order.
 
     They do not depend on the number of workers, on who finished first, nor on kills and restarts.
-    Raises MissingPointsError if a key has no row, CorruptFileError for a line that is no row, FileNotFoundError.
+    Raises MissingPointsError if a key has no row, CorruptFileError as ``Journal``, FileNotFoundError.
     """
     wanted = set(order)
     rows = {row["key"]: row for _, row in _scan(path) if row["key"] in wanted}
@@ -79,7 +79,11 @@ def _scan(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 class Journal:
-    """The result file, locked for one driver. ``errors``: for each key that has a row, its error or None."""
+    """The result file, locked for one driver. ``errors``: for each key that has a row, its error or None.
+
+    A torn last line is cut off. Raises LockedError if another driver has the file, CorruptFileError for a
+    line before the last that is no row.
+    """
 
     def __init__(self, path: Path, keys: Iterable[str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

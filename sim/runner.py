@@ -1,41 +1,29 @@
 """Runs the points of a sweep on any ``concurrent.futures.Executor``; no finished point is lost or run again.
 
-The result file is JSON Lines, append-only. A line is one finished point: ``{"key": KEY, ...what the function
-returned}``, or ``{"key": KEY, "error": {"type": ..., "message": ..., "quarantined": bool}}``. The last line
-of a key counts. A float is written by ``repr``, so it comes back bit for bit; a non-finite one is ``NaN``,
-``Infinity`` or ``-Infinity``, which Python's json and pandas read back. No line holds a clock's value, a host
-or a path.
-
 When a worker dies, every point that may have killed it is run again alone; a point that kills its worker
 ``max_attempts`` times alone is quarantined: it becomes an error row and the sweep goes on.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import multiprocessing
-import os
 import pickle
-import signal
-import sys
-import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
     CancelledError,
     Executor,
     Future,
-    ProcessPoolExecutor,
     wait,
 )
 from dataclasses import dataclass
-from multiprocessing import connection
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+from .executors import is_broken, is_killed_worker, kill
+from .rowfile import Journal, error_line, row_line
 
 PointFunction = Callable[[Any], dict[str, Any]]
 Progress = Callable[[int, int, int], None]
@@ -49,23 +37,9 @@ LOST_S = 2.0
 """How often to look whether the pool is broken though no task says so: until Python 3.12.1, a task that is
 submitted just while a worker dies is forgotten."""
 
-RESERVED = frozenset({"key", "error"})
-
 
 class RunnerError(RuntimeError):
     """The sweep cannot go on; the rows written so far are kept."""
-
-
-class LockedError(RunnerError):
-    """Another sweep is writing the same file."""
-
-
-class CorruptFileError(RunnerError):
-    """A line of the result file, not the last, is no row."""
-
-
-class MissingPointsError(RunnerError):
-    """A point has no row yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +100,7 @@ def _run_batch(
             row = function(argument)
             if not isinstance(row, dict):
                 raise TypeError(f"a point must return a dict, not {type(row).__name__}")
-            if taken := sorted(RESERVED & row.keys()):
-                raise ValueError(f"a point must not return the key {taken[0]!r}")
-            rows.append((key, False, json.dumps({"key": key, **row})))
+            rows.append((key, False, row_line(key, row)))
         except (Exception, SystemExit) as error:
             rows.append((key, True, error_line(key, type(error).__name__, str(error))))
         used_s = perf_counter() - start
@@ -302,5 +274,3 @@ class _Run:
     def _keep_finished(self) -> None:
         for future in [f for f in self.flying if f.done() and not f.cancelled() and f.exception() is None]:
             self._settle(future)
-
-

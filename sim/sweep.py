@@ -1,12 +1,14 @@
 """A sweep: every point of a scenario's grid, resumable, with its results in one folder.
 
     scenario.yaml        the scenario with its sweep, as it was run
-    points.jsonl         one line per finished point, append-only (``sim/runner.py``)
+    points.jsonl         one line per finished point, append-only (``sim/rowfile.py``)
     points.csv           one row per point and replication, in the order of the grid
     means.csv            one row per point: means over replications with intervals
-    recommendation.csv   which policy to choose where (``sim/recommend.py``)
+    recommendation.csv   which policy to choose where by the mean response time (``sim/recommend.py``);
+                         recommendation-p95.csv and so on by another objective (``sim/objectives.py``)
     figures/             PNG and PDF
 
+The objective is no part of a point: for another one, a finished sweep only writes another recommendation.
 A point is keyed by its content, the board and the files it uses included. The same sweep gives the same bytes
 however many workers ran it and however often it was killed.
 """
@@ -26,12 +28,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from . import runner
+from .executors import cluster_executor, local_executor
 from .grid import Point
 from .load import InputError, Source
+from .objectives import Objective
 from .recommend import recommend, saturated
 from .result import RunResult
+from .rowfile import merge
 from .run import simulate
+from .runner import RunnerReport, run_points
 from .scenario import Scenario
 from .statistics import mean
 from .summary import across, summarise
@@ -41,12 +46,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Progress = Callable[[int, int, int], None]
-SCENARIO, POINTS, TABLE, MEANS, CHOICE = (
+SCENARIO, POINTS, TABLE, MEANS, FIGURES = (
     "scenario.yaml",
     "points.jsonl",
     "points.csv",
     "means.csv",
-    "recommendation.csv",
+    "figures",
 )
 LEFT_OUT = ("networks", "utilisation", "warnings", "policy", "device", "replication")
 """What of a summary has no column of its own in points.csv."""
@@ -63,7 +68,9 @@ class Sweep:
     means: pd.DataFrame
     choice: pd.DataFrame
     """Empty where the sweep does not compare policies."""
-    report: runner.RunnerReport
+    objective: Objective
+    """What ``choice`` compares."""
+    report: RunnerReport
     errors: list[str]
     """What went wrong at failed points, each message once."""
 
@@ -88,9 +95,13 @@ def run_sweep(
     cluster: str | None = None,
     retry_failed: bool = False,
     force: bool = False,
+    objective: Objective = Objective.mean,
     progress: Progress | None = None,
 ) -> Sweep:
-    """Run what is missing in ``out`` and write its tables.
+    """Run what is missing in ``out`` and write its tables, the recommendation by ``objective``.
+
+    Recommendations and figures of other objectives are kept while the means are the same, and removed when
+    they are not: they would tell of another sweep.
 
     Raises ``InputError`` for a sweep that is wrong anywhere, before anything is written or run, and for a
     folder that holds something else (another sweep: unless ``force``; points of equal content are kept).
@@ -104,7 +115,7 @@ def run_sweep(
     factory = _executors(cluster, workers)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / SCENARIO, text)
-    report = runner.run_points(
+    report = run_points(
         run_point,
         todo,
         executor_factory=factory,
@@ -113,19 +124,19 @@ def run_sweep(
         progress=progress,
         retry_failed=retry_failed,
     )
-    rows = runner.merge(out / POINTS, [point.key for point in points])
-    return _tables(out, points, rows, report)
+    rows = merge(out / POINTS, [point.key for point in points])
+    return _tables(out, points, rows, report, objective)
 
 
 def _executors(cluster: str | None, workers: int) -> Callable[[], Executor]:
     """What makes executors. A cluster that does not answer is found out here, before anything is written."""
     if cluster is None:
-        return partial(runner.local_executor, workers, preload=[__name__])
+        return partial(local_executor, workers, preload=[__name__])
     try:
-        ready = [runner.cluster_executor(cluster)]
+        ready = [cluster_executor(cluster)]
     except (ImportError, OSError, ValueError) as error:
         raise InputError(f"--cluster {cluster}: {error}") from error
-    return lambda: ready.pop() if ready else runner.cluster_executor(cluster)
+    return lambda: ready.pop() if ready else cluster_executor(cluster)
 
 
 def _check_folder(out: Path, text: str, force: bool) -> None:
@@ -143,7 +154,13 @@ def _check_folder(out: Path, text: str, force: bool) -> None:
         )
 
 
-def _tables(out: Path, points: Sequence[Point], rows: Sequence[dict[str, Any]], report: Any) -> Sweep:
+def _tables(
+    out: Path,
+    points: Sequence[Point],
+    rows: Sequence[dict[str, Any]],
+    report: RunnerReport,
+    objective: Objective,
+) -> Sweep:
     import pandas as pd
 
     table = [
@@ -155,20 +172,41 @@ def _tables(out: Path, points: Sequence[Point], rows: Sequence[dict[str, Any]], 
         groups.setdefault(json.dumps(point.settings, sort_keys=True), []).append((point, row))
     means = [{**_labels(m[0][0]), **_mean([row for _, row in m])} for m in groups.values()]
     axes = list(dict.fromkeys(path for point in points for path in point.settings))
-    choice = recommend(axes, [(_labels(m[0][0]), [row for _, row in m]) for m in groups.values()])
+    choice = recommend(axes, [(_labels(m[0][0]), [row for _, row in m]) for m in groups.values()], objective)
     sweep = Sweep(
         out,
         axes,
         pd.DataFrame(table),
         pd.DataFrame(means),
         pd.DataFrame(choice),
+        objective,
         report,
         list(dict.fromkeys(row["error"]["message"] for row in rows if "error" in row)),
     )
-    for name, frame in ((TABLE, sweep.points), (MEANS, sweep.means), (CHOICE, sweep.choice)):
-        if len(frame):
-            _write_frame(out / name, frame)
+    _write_frame(out / TABLE, sweep.points)
+    _whole(out / MEANS, partial(_write_means, out, sweep.means))
+    if len(sweep.choice):
+        _write_frame(out / objective.choice_file, sweep.choice)
     return sweep
+
+
+def _write_means(out: Path, means: pd.DataFrame, draft: Path) -> None:
+    """Write them; where they are new, what was made of earlier ones goes before they take their place."""
+    write_csv(means, draft)
+    if not (out / MEANS).exists() or draft.read_bytes() != (out / MEANS).read_bytes():
+        for path in _of_objectives(out):
+            path.unlink()
+
+
+def _of_objectives(out: Path) -> list[Path]:
+    """The recommendations and figures in a sweep's folder."""
+    found: list[Path] = []
+    for objective in Objective:
+        found += out.glob(objective.choice_file)
+        for suffix in ("png", "pdf"):
+            found += (out / FIGURES).glob(f"{objective.figure_stem}.{suffix}")
+            found += (out / FIGURES).glob(f"{objective.figure_stem}-*.{suffix}")
+    return found
 
 
 def label(value: Any) -> Any:

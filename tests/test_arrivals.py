@@ -230,6 +230,8 @@ def test_importing_the_models_does_not_import_numpy() -> None:
         ({"process": "periodic"}, ("process",), "must be one of deterministic, poisson"),
         ({"process": 3}, ("process",), "process is 3"),
         ({"rate_per_s": 3}, ("process",), "process is missing"),
+        ({"proces": "poisson", "rate_per_s": 3}, ("proces",), "unknown key; did you mean process?"),
+        ({"type": "poisson", "rate_per_s": 3}, ("type",), "unknown key; did you mean process?"),
         ({"process": "poisson"}, (), "exactly one of rate_per_s and mean_gap_s; given: neither"),
         ({"process": "poisson", "rate_per_s": 1, "mean_gap_s": 1}, (), "given: rate_per_s, mean_gap_s"),
         ({"process": "deterministic"}, (), "exactly one of period_s and rate_per_s"),

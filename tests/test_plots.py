@@ -10,6 +10,7 @@ import pytest
 from test_tables import run
 
 from edgesched.sim import tables
+from edgesched.sim.figures import panel_label, value_label
 from edgesched.sim.plots import memory_over_time, response_cdfs, response_curves, save, timeline
 from edgesched.sim.plots.style import (
     COLOURS,
@@ -107,6 +108,51 @@ def test_curves_show_each_point_once_and_saturation_as_open_markers():
     assert sorted(open_) == sorted(expected[data["saturated"]].tolist())
     assert axes.get_yscale() == "log"
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["fifo", "masa", "saturated"]
+
+
+def test_points_without_a_value_are_marked_at_the_top_with_the_reason():
+    data = points(policies=("fifo", "linear", "masa")).assign(why=None)
+    gone = (data["policy"] != "fifo") & (data["rate_per_s"] > 0.5)
+    data.loc[gone, ["mean_s", "lo_s", "hi_s"]] = np.nan
+    data.loc[gone & (data["policy"] == "linear"), "why"] = "out of memory"
+    data.loc[gone & (data["policy"] == "masa"), "why"] = "failed"
+    figure = response_curves(data, unusable="why")
+    [axes] = figure.axes
+    marks = {line.get_marker(): line for line in axes.lines if line.get_marker() in ("x", "+")}
+    assert {mark: line.get_xdata().tolist() for mark, line in marks.items()} == {"x": [0.8, 3], "+": [0.8, 3]}
+    assert [marks[mark].get_color() for mark in "x+"] == list(COLOURS[1:3])
+    heights = [set(marks[mark].get_ydata()) for mark in "x+"]
+    assert all(len(height) == 1 and 0.8 < min(height) < 1 for height in heights)
+    assert heights[0] != heights[1]
+    # No value reaches up to the marks.
+    top = axes.transData.transform((0, data["mean_s"].max()))[1]
+    assert top < min(axes.transAxes.transform((0, min(height)))[1] for height in heights)
+    assert [t.get_text() for t in figure.legends[0].get_texts()][3:] == [
+        "saturated",
+        "out of memory",
+        "failed",
+    ]
+    assert axes.get_xlim()[1] > 3
+    assert_everything_is_inside(figure)
+
+
+def test_equal_lines_are_told_apart():
+    figure = response_curves(points(policies=("fifo", "linear", "masa")))
+    drawn = [line for line in figure.axes[0].lines if line.get_marker() == "None"]
+    assert len({str(line._unscaled_dash_pattern) for line in drawn}) == 3
+    sizes = [line.get_markersize() for line in figure.axes[0].lines if line.get_marker() in "os^"]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_sizes_have_their_unit_apart():
+    path = "device.memory_limit"
+    assert [value_label(path, value) for value in ("512MiB", 2200, "none")] == [
+        "512 MiB",
+        "2200 B",
+        "no limit",
+    ]
+    assert panel_label("device.memory.base_bytes", 1 << 20) == "base_bytes 1 MiB"
+    assert panel_label("run.requests", 30) == "requests 30"
 
 
 def test_curves_bands_are_the_intervals():

@@ -19,18 +19,9 @@ import numpy as np
 import pytest
 
 from edgesched.sim import runner
-from edgesched.sim.runner import (
-    CorruptFileError,
-    LockedError,
-    MissingPointsError,
-    RunnerError,
-    RunnerReport,
-    SerialExecutor,
-    cluster_executor,
-    local_executor,
-    merge,
-    run_points,
-)
+from edgesched.sim.executors import SerialExecutor, cluster_executor, local_executor
+from edgesched.sim.rowfile import CorruptFileError, LockedError, MissingPointsError, merge
+from edgesched.sim.runner import RunnerError, RunnerReport, run_points
 
 # Points: top-level, because workers import them.
 

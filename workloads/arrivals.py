@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -90,18 +91,33 @@ def by_kind(key: str, kinds: Mapping[str, type[Part]]) -> Callable[[Any], Any]:
         if not isinstance(data, Mapping):
             message = f"must be a mapping with the key {key} (one of {allowed})"
             raise PydanticCustomError("kind", "{message}", {"message": message})
+        place = key
         if key not in data:
+            wrong = _mistaken(key, data, kinds)
             message = f"{key} is missing; must be one of {allowed}"
+            if wrong is not None:
+                place, message = (
+                    wrong,
+                    f"unknown key; did you mean {key}? ({key}: one of {allowed})",
+                )
         else:
-            from difflib import get_close_matches
-
             near = get_close_matches(str(seen), kinds, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             message = f"{key} is {seen!r}{hint}; must be one of {allowed}"
         error = PydanticCustomError("kind", "{message}", {"message": message})
-        raise ValidationError.from_exception_data(key, [InitErrorDetails(type=error, loc=(key,), input=seen)])
+        raise ValidationError.from_exception_data(
+            key, [InitErrorDetails(type=error, loc=(place,), input=seen)]
+        )
 
     return build
+
+
+def _mistaken(key: str, data: Mapping[Any, Any], kinds: Mapping[str, type[Part]]) -> str | None:
+    """The key that was written in the place of ``key``: spelt like it, or with a kind for its value."""
+    keys = [str(name) for name in data]
+    near = get_close_matches(key, keys, n=1)
+    near += [str(name) for name, value in data.items() if isinstance(value, str) and value in kinds]
+    return near[0] if near else None
 
 
 def _one_of(part: Part, *names: str) -> None:

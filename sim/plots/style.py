@@ -119,6 +119,7 @@ def save(figure: Figure, path: Path | str) -> list[Path]:
         "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     }
     written = []
+    layout = figure.get_layout_engine()
     with settings():
         for suffix, metadata in nothing.items():
             target = stem.with_name(f"{stem.name}.{suffix}")
@@ -129,6 +130,8 @@ def save(figure: Figure, path: Path | str) -> list[Path]:
             finally:
                 draft.unlink(missing_ok=True)
             written.append(target)
+            figure.set_layout_engine("none")  # laid out once is enough, and both files look the same
+        figure.set_layout_engine(layout)
     return written
 
 
@@ -202,7 +205,10 @@ def bytes_unit(largest: float, limit_bytes: float | None = None) -> tuple[float,
 
 
 def bytes_label(count: float) -> str:
-    """512 MiB, 1.5 GiB, 100 MB: in the unit, binary or decimal, that takes the fewest digits."""
+    """512 MiB, 1.5 GiB, 100 MB: in the unit, binary or decimal, that takes the fewest digits.
+
+    An odd number below 10 KiB stays a number of bytes.
+    """
     if math.isnan(count) or math.isinf(count):
         return "no limit"
     labels = []
@@ -213,6 +219,8 @@ def bytes_label(count: float) -> str:
                 labels.append(f"{value:g} {name}")
     if labels:
         return min(labels, key=len)
+    if count < 10 * 1024:
+        return f"{count:g} B"
     unit, name = bytes_unit(count)
     return f"{count / unit:.4g} {name}"
 
