@@ -1,4 +1,4 @@
-"""Paged memory in the engine: a sleeping pager wakes to the state it would have had, limits only slow down."""
+"""Paged memory in the engine: a sleeping pager wakes up right, and less memory only slows down."""
 
 from __future__ import annotations
 
