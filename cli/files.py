@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-from collections.abc import Callable
 from pathlib import Path
 
 
@@ -34,13 +32,3 @@ def check_folder(option: str, path: Path | None) -> None:
     above = next((p for p in (path, *path.absolute().parents) if p.exists()), path)
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"{option} {path}: {above} cannot be written to")
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Call ``write`` with a name beside ``path`` and rename the file when it is complete."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.writing")
-    try:
-        write(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .files import check_folder, check_target, write_whole
+from ..traces.atomic import write_whole
+from .files import check_folder, check_target
 
 if TYPE_CHECKING:
     from ..sim.load import Source

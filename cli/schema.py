@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .files import check_target, write_whole
+from ..traces.atomic import write_whole
+from .files import check_target
 
 
 def schema(

@@ -163,6 +163,8 @@ class Scheduler:
                 task.heap = self.ready.heap_of(task.queue, task.reserve_bytes)
                 if task.heap is not self._in_order_heap:
                     self._in_order = False
+                if self._by_readiness:
+                    task.sole = None  # what becomes ready is numbered then, see _push
             self._graphs[key] = graph
         return self._graphs[key]
 
@@ -309,10 +311,7 @@ class Scheduler:
         ready = task.sole
         if ready is not None:
             # _push, written out for the usual case: this runs once a task.
-            if self._by_readiness:
-                self._push(job, ready)
-            else:
-                heappush(ready.heap, (job.rank, ready.rank, job.base_id + ready.index, job, ready))
+            heappush(ready.heap, (job.rank, ready.rank, job.base_id + ready.index, job, ready))
         elif task.successors:
             waits = job.waits
             tasks = job.graph.tasks

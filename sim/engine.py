@@ -90,9 +90,7 @@ class Engine:
         self._eid = self.env._eid
         if trace is not None:
             trace.memory = self.scheduler.memory
-        self.workers = [
-            WorkerTick(self.env, self._on_finish, w, i) for i, w in enumerate(self.scheduler.workers)
-        ]
+        self.workers = [WorkerTick(self.env, self._turn, w, i) for i, w in enumerate(self.scheduler.workers)]
         self._arrivals = Tick(self.env, self._on_arrival)
         self._gaps = iter(plan.gap_s)
         self._streams = iter(plan.stream)
@@ -172,19 +170,23 @@ class Engine:
             self._in_flight[job.request.stream] -= 1
             self._refill()
 
-    def _on_finish(self, tick: WorkerTick) -> None:
-        # With _settle this runs once a task: written for speed, about 1 us with SimPy's 0.35 us.
-        now = self.env._now
-        tick.busy_s += now - tick.started_s
-        if self.trace is not None:
-            self.trace.add(tick, now)
-        self._finish(tick.job, tick.task)  # type: ignore[arg-type]
-        tick.job = None
-        self._settle()
-
     def _settle(self) -> None:
         """Unless more happens in this instant: idle workers ask, in index order."""
+        self._turn(None)
+
+    def _turn(self, done: WorkerTick | None) -> None:
+        """A worker's task is ``done``; then, unless more happens in this instant, idle workers ask.
+
+        Runs once a task, so both steps stand in one method: about 1 us, of which SimPy takes 0.35. None: no
+        task is done, workers just ask.
+        """
         now = self.env._now
+        if done is not None:
+            done.busy_s += now - done.started_s
+            if self.trace is not None:
+                self.trace.add(done, now)
+            self._finish(done.job, done.task)  # type: ignore[arg-type]
+            done.job = None
         calendar = self._calendar
         if calendar and calendar[0][0] - now <= INSTANT_S:
             return
@@ -195,5 +197,6 @@ class Engine:
                     _, _, _, tick.job, task = entry
                     tick.task = task
                     tick.started_s = now
+                    # Tick.arm, written out
                     tick.callbacks = tick._calls
                     heappush(calendar, (now + task.duration_s, NORMAL, next(self._eid), tick))

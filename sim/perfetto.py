@@ -11,12 +11,11 @@ import gzip
 import io
 import json
 import math
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..traces.atomic import write_whole
 from . import tables
 from .occupancy import memory_columns
 from .result import RunResult
@@ -59,20 +58,18 @@ def write_trace(result: RunResult, path: Path | str) -> Path:
     The same run gives the same bytes. Raises ValueError for a run without a trace.
     """
     target = Path(path)
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(6)}.writing")
-    try:
-        with draft.open("xb") as raw:
-            if target.suffix == ".gz":
-                # Neither a date nor a file name in the header: they would change the bytes.
-                with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
-                    _write(result, packed)
-            else:
-                _write(result, raw)
-        os.replace(draft, target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    write_whole(target, lambda draft: _write_file(result, draft))
     return target
+
+
+def _write_file(result: RunResult, path: Path) -> None:
+    with path.open("xb") as raw:
+        if path.suffix == ".gz":
+            # Neither a date nor a file name in the header: they would change the bytes.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed:
+                _write(result, packed)
+        else:
+            _write(result, raw)
 
 
 def _write(result: RunResult, raw: Any) -> None:

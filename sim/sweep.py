@@ -16,8 +16,6 @@ however many workers ran it and however often it was killed.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ..traces.atomic import write_whole
 from .executors import cluster_executor, local_executor
 from .grid import Point
 from .load import InputError, Source
@@ -184,7 +183,7 @@ def _tables(
         list(dict.fromkeys(row["error"]["message"] for row in rows if "error" in row)),
     )
     _write_frame(out / TABLE, sweep.points)
-    _whole(out / MEANS, partial(_write_means, out, sweep.means))
+    write_whole(out / MEANS, partial(_write_means, out, sweep.means))
     if len(sweep.choice):
         _write_frame(out / objective.choice_file, sweep.choice)
     return sweep
@@ -269,17 +268,8 @@ def _backlog_growth(result: RunResult) -> float | None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    _whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def _write_frame(path: Path, frame: pd.DataFrame) -> None:
-    _whole(path, lambda draft: write_csv(frame, draft))
-
-
-def _whole(path: Path, write: Callable[[Path], object]) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.writing")
-    try:
-        write(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_whole(path, lambda draft: write_csv(frame, draft))

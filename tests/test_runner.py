@@ -232,7 +232,7 @@ def test_limits(tmp_path: Path) -> None:
             sweep(tmp_path / "a", **{name: 0})
     with pytest.raises(ValueError, match="workers is 0"):
         local_executor(0)
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match=r"pickle|local object"):  # the words differ between Pythons
         sweep(tmp_path / "a", lambda x: {})
     assert not (tmp_path / "a").exists()
     assert sweep(tmp_path / "a", todo={}, executor_factory=None) == RunnerReport(0, 0, 0, 0, 0, 0)
@@ -271,7 +271,8 @@ def test_an_argument_that_cannot_be_sent_is_an_error_row_of_its_own(tmp_path: Pa
     todo = {**TODO, "k010": unpicklable(10)}
     report = sweep(tmp_path / "a", todo=todo, executor_factory=TWO, batch=8)
     assert (report.ran, report.failed, report.pools_lost) == (40, 1, 0)
-    assert "pickle" in merge(tmp_path / "a", KEYS)[10]["error"]["message"]
+    message = merge(tmp_path / "a", KEYS)[10]["error"]["message"]
+    assert "pickle" in message or "local object" in message  # the words differ between Pythons
 
 
 def dies() -> None:

@@ -7,13 +7,13 @@ colour. Widths: one column (3.5 in) or two (7.16 in) of an IEEE page; 8 pt text 
 from __future__ import annotations
 
 import math
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+from ...traces.atomic import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -123,12 +123,8 @@ def save(figure: Figure, path: Path | str) -> list[Path]:
     with settings():
         for suffix, metadata in nothing.items():
             target = stem.with_name(f"{stem.name}.{suffix}")
-            draft = stem.with_name(f".{stem.name}.{secrets.token_hex(6)}.{suffix}")
-            try:
-                figure.savefig(draft, format=suffix, dpi=PNG_DPI, metadata=metadata)
-                os.replace(draft, target)
-            finally:
-                draft.unlink(missing_ok=True)
+            draw = partial(figure.savefig, format=suffix, dpi=PNG_DPI, metadata=metadata)
+            write_whole(target, draw)
             written.append(target)
             figure.set_layout_engine("none")  # laid out once is enough, and both files look the same
         figure.set_layout_engine(layout)
