@@ -57,6 +57,8 @@ class WorkerTick(Tick):
         self.task: Task | None = None
         self.started_s = 0.0
         self.busy_s = 0.0
+        self.resident_bytes = 0
+        """What the ledger held right after the task started; kept only while tracing."""
 
 
 class Engine:
@@ -88,8 +90,6 @@ class Engine:
         self._next = self.scheduler.next
         self._finish = self.scheduler.finish
         self._eid = self.env._eid
-        if trace is not None:
-            trace.memory = self.scheduler.memory
         self.workers = [WorkerTick(self.env, self._turn, w, i) for i, w in enumerate(self.scheduler.workers)]
         self._arrivals = Tick(self.env, self._on_arrival)
         self._gaps = iter(plan.gap_s)
@@ -190,6 +190,7 @@ class Engine:
         calendar = self._calendar
         if calendar and calendar[0][0] - now <= INSTANT_S:
             return
+        trace = self.trace
         for tick in self.workers:
             if tick.job is None:
                 entry = self._next(tick.worker)
@@ -197,6 +198,8 @@ class Engine:
                     _, _, _, tick.job, task = entry
                     tick.task = task
                     tick.started_s = now
+                    if trace is not None:
+                        tick.resident_bytes = self.scheduler.memory.resident_bytes
                     # Tick.arm, written out
                     tick.callbacks = tick._calls
                     heappush(calendar, (now + task.duration_s, NORMAL, next(self._eid), tick))

@@ -252,6 +252,7 @@ class OverheadEngine(Engine):
         tick.job = job
         tick.task = task
         tick.started_s = self.env.now
+        tick.resident_bytes = self.scheduler.memory.resident_bytes
         run = self._runs[tick.index]
         run.state = _Run.RUNNING
         run.since_s = self.env.now

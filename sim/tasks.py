@@ -6,7 +6,6 @@ from array import array
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..policies.ledger import Ledger
     from .engine import WorkerTick
 
 
@@ -14,8 +13,8 @@ class Trace:
     """One row of 34 bytes per finished task, in order of completion.
 
     ``limit`` caps the number of rows; ``from_s`` and ``to_s`` are a window over the tasks' start. Rows that
-    fall outside are counted in ``dropped``. ``resident_bytes`` is the ledger's value just before the task's
-    own ``end_bytes`` leave.
+    fall outside are counted in ``dropped``. ``resident_bytes`` is the ledger's value right after the task
+    started.
     """
 
     def __init__(self, limit: int | None = None, from_s: float = 0.0, to_s: float = float("inf")) -> None:
@@ -29,7 +28,6 @@ class Trace:
         self.from_s = from_s
         self.to_s = to_s
         self.limit = limit
-        self.memory: Ledger | None = None
 
     def add(self, tick: WorkerTick, now_s: float) -> None:
         """The worker of ``tick`` has finished its task now."""
@@ -42,7 +40,7 @@ class Trace:
         self.job.append(tick.job.row)  # type: ignore[union-attr]
         self.task.append(tick.task.index)  # type: ignore[union-attr]
         self.worker.append(tick.index)
-        self.resident_bytes.append(self.memory.resident_bytes)  # type: ignore[union-attr]
+        self.resident_bytes.append(tick.resident_bytes)
 
     def __len__(self) -> int:
         return len(self.job)

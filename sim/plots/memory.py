@@ -1,4 +1,4 @@
-"""Memory over time: resident bytes as steps, the limit, and the peak."""
+"""Memory over time: bytes in use as steps (on swap or not), the limit, and the peak."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def memory_over_time(
     axes.set_xlim(begin_s / unit, end_s / unit + (0 if span else 1))
     axes.set_ylim(0, 1.08 * max(top, limit_bytes or 0) / size or 1)
     axes.set_xlabel(f"time ({unit_name})")
-    axes.set_ylabel(f"resident memory ({size_name})")
+    axes.set_ylabel(f"memory in use ({size_name})")
     legend(figure, handles, labels)
     return figure
 
