@@ -223,15 +223,18 @@ def linear(network: NetworkCost, runtime: Runtime, *, serial: bool = True) -> Ne
     return NetworkGraph(network, tasks, edges, serial=serial, submit_bytes=_built(network, runtime))
 
 
-def partial(network: NetworkCost, runtime: Runtime) -> NetworkGraph:
-    """INIT -> every LOAD (in no order); EXECUTE i waits for LOAD i and EXECUTE i-1 (EXECUTE 0 for INIT)."""
+def partial(network: NetworkCost, runtime: Runtime, *, gated: bool = False) -> NetworkGraph:
+    """INIT -> every LOAD (in no order); EXECUTE i waits for LOAD i and EXECUTE i-1 (EXECUTE 0 for INIT).
+
+    ``gated``: in version A, which has no INIT, LOAD 0 takes its place before the other loads.
+    """
     tasks = layer_tasks(network, runtime)
     first = 1 if runtime.version == "B" else 0
     edges = []
     for layer in range(len(network.load_s)):
         load, execute = first + 2 * layer, first + 2 * layer + 1
         edges.append((load, execute))
-        if first:
+        if first or (gated and layer):
             edges.append((0, load))
         if layer:
             edges.append((execute - 2, execute))

@@ -34,8 +34,8 @@ class Masa(Policy):
         return several_workers(device, self.count)
 
     def expand(self, network: NetworkCost, device: Device) -> NetworkGraph:
-        """The partial graph, with the reservation on INIT."""
-        graph = partial(network, device.runtime)
+        """The partial graph, with the reservation on its first task: INIT, or LOAD 0 in version A."""
+        graph = partial(network, device.runtime, gated=True)
         for task in graph.tasks:
             task.queue = EXECUTE if task.kind == Kind.EXECUTE else LOAD
             task.rank = float(task.kind)

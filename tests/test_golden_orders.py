@@ -142,6 +142,16 @@ def test_masa_base_reservation_counts() -> None:
     assert (beside.finish_s, after.finish_s) == ([3, 3], [3, 6])
 
 
+def test_masa_in_version_a_reserves_with_the_first_load() -> None:
+    layers = (1, 1, 1)
+    huge = Net("huge", layers, layers, expected_s=1, reservation_bytes=200)
+    small = Net("small", layers, layers, expected_s=2, reservation_bytes=20)
+    run = play("masa", [(0, [small, huge, small])], limit_bytes=100, runtime=Runtime(version="A"))
+    assert all(finish == finish for finish in run.finish_s)
+    assert run.order.startswith("huge L0, ")
+    assert run.finish_s[1] < min(run.finish_s[0], run.finish_s[2])
+
+
 def test_masa_runs_an_oversize_network_alone() -> None:
     huge = Net("huge", expected_s=1, reservation_bytes=200)
     small = Net("small", expected_s=2, reservation_bytes=20)
