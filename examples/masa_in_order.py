@@ -4,7 +4,7 @@ from edgesched.policies.masa import Masa
 
 
 class InOrder(Masa):
-    """Images are completed one after the other, so that long networks do not wait for everybody's short ones."""
+    """Images are completed one after the other; long networks do not wait for everybody's short ones."""
 
     def rank(self, job):
         """All alike: task order decides."""
