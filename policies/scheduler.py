@@ -144,6 +144,8 @@ class Scheduler:
         self._select = policy.select
         self._in_order = type(policy).select is Policy.select
         self._in_order_heap = self.ready.heap_of(READY, 0)
+        self.on_book: Callable[[int], None] | None = None
+        """Told what is resident after a network was built at submission (version A); for traces."""
         self._on_start = on_start
         self._on_done = on_done
         self._graphs: dict[int, NetworkGraph] = {}
@@ -245,6 +247,8 @@ class Scheduler:
         memory.resident_bytes += count
         if memory.resident_bytes > memory.peak_bytes:
             self._raise_peak(memory.resident_bytes, job, None)
+        if self.on_book is not None:
+            self.on_book(memory.resident_bytes)
 
     def _raise_peak(self, resident_bytes: int, job: Job, task: Task | None) -> None:
         self.memory.peak_bytes = resident_bytes

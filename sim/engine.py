@@ -90,6 +90,8 @@ class Engine:
         self._next = self.scheduler.next
         self._finish = self.scheduler.finish
         self._eid = self.env._eid
+        if trace is not None:
+            self.scheduler.on_book = lambda resident: trace.submitted(self.env.now, resident)
         self.workers = [WorkerTick(self.env, self._turn, w, i) for i, w in enumerate(self.scheduler.workers)]
         self._arrivals = Tick(self.env, self._on_arrival)
         self._gaps = iter(plan.gap_s)

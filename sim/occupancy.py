@@ -14,10 +14,10 @@ ENDS, DEATHS, SUBMISSIONS, STARTS, INSTANT_ENDS, INSTANT_DEATHS = range(6)
 def memory_columns(result: RunResult) -> Columns:
     """``tables.memory`` as numpy arrays: ``time_s`` (not decreasing) and ``resident_bytes`` from then on.
 
-    The trace holds the ledger's own value right after each task's start, so every rise by a task, and with
-    it the peak, is exact. Between starts the level falls at ends and finished jobs, and rises at submissions,
-    by what the task graphs say. A trace that is a window of the run begins with its first task; the task at
-    which an infeasible run stopped is not in it. Raises ValueError for a run without a trace.
+    The trace holds the ledger's own value after each task's start and each network built at submission, the
+    only things that raise it, so every rise and the peak are exact. In between the level falls at ends and
+    finished jobs by what the task graphs say. A trace that is a window of the run begins with its first task;
+    the task at which an infeasible run stopped is not in it. Raises ValueError for a run without a trace.
     """
     trace = trace_of(result)
     layout = layout_of(result)
@@ -33,12 +33,11 @@ def memory_columns(result: RunResult) -> Columns:
     start_s, end_s = np.array(trace.start_s), np.array(trace.end_s)
     instant = start_s == end_s
 
-    # Each job that the trace knows: what it takes at submission, what it still holds when it is done.
+    # Each job that the trace knows: what it still holds when it is done.
     known, backwards = np.unique(job[::-1], return_index=True)
     shape = layout.shape[known]
-    submitted = np.array([graph.submit_bytes for graph in layout.graphs], dtype=np.int64)[shape]
     held = np.array([graph.held_bytes for graph in layout.graphs], dtype=np.int64)[shape]
-    arrival_s = np.array(result.records.arrival_s, dtype=np.float64)[layout.request[known]]
+    submission_s = np.array(trace.submission_s)
     finish_s = np.array(result.records.job_finish_s, dtype=np.float64)[known]
     done = ~np.isnan(finish_s)
     last = rows - 1 - backwards
@@ -47,14 +46,15 @@ def memory_columns(result: RunResult) -> Columns:
     kinds = (
         (end_s, np.where(instant, INSTANT_ENDS, ENDS), -end_bytes),
         (finish_s[done], np.where(at_once, INSTANT_DEATHS, DEATHS), -held[done]),
-        (arrival_s, np.full(len(known), SUBMISSIONS), submitted),
+        (submission_s, np.full(len(submission_s), SUBMISSIONS), np.zeros(len(submission_s), dtype=np.int64)),
         (start_s, np.full(rows, STARTS), np.zeros(rows, dtype=np.int64)),
     )
+    exact = np.concatenate((np.array(trace.submission_bytes), np.array(trace.resident_bytes)))
     time_s, rank, change = (np.concatenate(parts) for parts in zip(*kinds, strict=True))
     sorting = np.lexsort((rank, time_s))
     level = np.cumsum(change[sorting]) + result.base_bytes
-    level += _corrections(sorting, level, np.array(trace.resident_bytes, dtype=np.int64))
-    keep = (change[sorting] != 0) | (sorting >= len(time_s) - rows)
+    level += _corrections(sorting, level, exact.astype(np.int64))
+    keep = (change[sorting] != 0) | (sorting >= len(time_s) - len(exact))
     time_s, level = time_s[sorting][keep], level[keep]
     if not trace.dropped:
         time_s, level = np.concatenate(([0.0], time_s)), np.concatenate(([result.base_bytes], level))
@@ -64,9 +64,12 @@ def memory_columns(result: RunResult) -> Columns:
 
 
 def _corrections(sorting: Array, level: Array, exact: Array) -> Array:
-    """Per event what brings the level to the ledger's value at the last start before it."""
-    first_start = len(sorting) - len(exact)
-    starts = np.flatnonzero(sorting >= first_start)
-    correction = exact[sorting[starts] - first_start] - level[starts]
-    before = np.searchsorted(starts, np.arange(len(sorting)), side="right")
+    """Per event what brings the level to the ledger's value at the last rise before it.
+
+    The last ``len(exact)`` events are the rises.
+    """
+    first = len(sorting) - len(exact)
+    rises = np.flatnonzero(sorting >= first)
+    correction = exact[sorting[rises] - first] - level[rises]
+    before = np.searchsorted(rises, np.arange(len(sorting)), side="right")
     return np.concatenate(([0], correction))[before]

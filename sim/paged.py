@@ -47,8 +47,8 @@ class PagedMemory:
     """The pager of one run with the blobs of its jobs.
 
     While all that the ledger counts fits, the pager sleeps: tasks are only noted down, per job as [number,
-    task, ended]. When something no longer fits, it wakes to exactly the state it would have had. This makes
-    runs that never page twice as fast.
+    task, ended]. When something no longer fits, it wakes to exactly the state it would have had. Runs that
+    never page are 1.6 times as fast for it.
     """
 
     def __init__(self, device: Device, ledger: Ledger, workers: int, bulk: bool) -> None:

@@ -24,6 +24,9 @@ class Trace:
         self.task = array("i")
         self.worker = array("H")
         self.resident_bytes = array("q")
+        self.submission_s = array("d")
+        self.submission_bytes = array("q")
+        """What the ledger held right after each network that was built at submission (version A)."""
         self.dropped = 0
         self.from_s = from_s
         self.to_s = to_s
@@ -41,6 +44,12 @@ class Trace:
         self.task.append(tick.task.index)  # type: ignore[union-attr]
         self.worker.append(tick.index)
         self.resident_bytes.append(tick.resident_bytes)
+
+    def submitted(self, now_s: float, resident_bytes: int) -> None:
+        """A network was built at submission."""
+        if self.from_s <= now_s < self.to_s:
+            self.submission_s.append(now_s)
+            self.submission_bytes.append(resident_bytes)
 
     def __len__(self) -> int:
         return len(self.job)

@@ -24,6 +24,7 @@ REFERENCE_MIB = {
 }
 """Layer-wise and bulk peak, worked out apart from this code from the networks' files."""
 MISSED = {
+    "networks.csv/rss-GenderNet",
     "networks.csv/valgrind-ObjectNet",
     "networks.csv/rss-EmotionNet",
     "networks.csv/rss-ObjectNet",
@@ -105,7 +106,7 @@ def test_the_command_says_what_is_missed(tmp_path: Path) -> None:
     file = tmp_path / "footprint.json"
     result = CliRunner().invoke(app, ["footprint", "--json", str(file)], env={"COLUMNS": "200"})
     assert result.exit_code == 1
-    assert "22 of 26 values within 5%" in result.output
+    assert "22 of 27 values within 5%" in result.output
     assert "missed: valgrind of ObjectNet" in result.output
     assert "exception: rss of AgeNet" in result.output
     records = json.loads(file.read_text())
