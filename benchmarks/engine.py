@@ -23,9 +23,9 @@ from edgesched.devices.model import Device, Memory, Processor, Runtime
 from edgesched.policies.contract import Policy
 from edgesched.policies.fifo import Fifo
 from edgesched.policies.masa import Masa
+from edgesched.runs.records import Records
+from edgesched.runs.tasks import Trace
 from edgesched.sim.engine import Engine
-from edgesched.sim.records import Records
-from edgesched.sim.tasks import Trace
 from edgesched.workloads.mix import together
 from edgesched.workloads.network import Layer, Network
 from edgesched.workloads.workload import RequestPlan

@@ -7,8 +7,8 @@ from heapq import heappop, heappush
 from edgesched.devices.model import Device
 from edgesched.policies.contract import Policy
 from edgesched.policies.scheduler import Composition, Job, Request, Scheduler
-from edgesched.sim.engine import INSTANT_S
-from edgesched.sim.records import Records
+from edgesched.runs.records import Records
+from edgesched.runs.tasks import INSTANT_S
 
 ARRIVAL = -1
 

@@ -36,9 +36,9 @@ COMPLETION = ("install_completion", "show_completion")
 
 USER_ERRORS = (
     ("devices.reading", "InputError"),
-    ("sim.resolve", "ScenarioError"),
-    ("sim.folder", "FolderError"),
-    ("sim.grid", "GridError"),
+    ("runs.resolve", "ScenarioError"),
+    ("runs.folder", "FolderError"),
+    ("runs.grid", "GridError"),
     ("sim.runner", "RunnerError"),
     ("sim.rowfile", "RowFileError"),
     ("devices.boards", "BoardError"),

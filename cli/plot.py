@@ -12,7 +12,7 @@ from ..sim.objectives import Objective
 from .files import check_folder
 
 if TYPE_CHECKING:
-    from ..sim.folder import RunFolder
+    from ..runs.folder import RunFolder
 
 
 class Figure(StrEnum):
@@ -53,7 +53,7 @@ def plot(
     ] = None,
 ) -> None:
     """Draw response-time curves, distributions, memory over time or a timeline, as PNG and PDF."""
-    from ..sim.load import InputError
+    from ..runs.load import InputError
 
     check_folder("--out", out)
     for folder in folders:
@@ -70,7 +70,7 @@ def plot(
             )
         written = _curves(folders[0], objective, target)
     else:
-        from ..sim.folder import open_run
+        from ..runs.folder import open_run
 
         if kind is Figure.curves:
             raise InputError(f"--kind curves: needs the folder of a sweep, {folders[0]} is none")
@@ -98,8 +98,8 @@ def _window(from_s: float | None, to_s: float | None) -> tuple[float, float] | N
 def _curves(folder: Path, objective: Objective, target: Path) -> list[Path]:
     import pandas as pd
 
+    from ..runs.load import InputError
     from ..sim.figures import axes_of, draw_curves
-    from ..sim.load import InputError
 
     means = folder / "means.csv"
     if not means.is_file():
@@ -118,7 +118,7 @@ def _curves(folder: Path, objective: Objective, target: Path) -> list[Path]:
 def _of_runs(
     runs: dict[str, RunFolder], kind: Figure, window: tuple[float, float] | None, target: Path
 ) -> list[Path]:
-    from ..sim.load import InputError
+    from ..runs.load import InputError
     from ..sim.plots import memory_over_time, response_cdfs, save, timeline
 
     figures: dict[str, Any] = {}

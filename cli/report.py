@@ -10,7 +10,7 @@ from .terminal import console, interval, seconds, share, significant, size, tabl
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..sim.result import RunResult
+    from ..runs.result import RunResult
 
 RESPONSES = (
     ("mean", "response_mean"),

@@ -11,9 +11,9 @@ from ..traces.atomic import write_whole
 from .files import check_folder, check_target
 
 if TYPE_CHECKING:
-    from ..sim.load import Source
-    from ..sim.result import RunResult
-    from ..sim.scenario import Scenario
+    from ..runs.load import Source
+    from ..runs.result import RunResult
+    from ..runs.scenario import Scenario
 
 
 def run(
@@ -62,9 +62,9 @@ def run(
 
     A run that does not fit into memory is a result too: the verdict says what it needs and what would fit.
     """
-    from ..sim.load import read_source
-    from ..sim.summary import across, summarise
-    from ..sim.tasks import Trace
+    from ..runs.load import read_source
+    from ..runs.summary import across, summarise
+    from ..runs.tasks import Trace
     from .report import show_run
 
     for option, file in (("--tasks", tasks), ("--trace", trace), ("--json", json_file)):
@@ -73,7 +73,7 @@ def run(
     source = read_source(scenario, _overrides(scenario.parent, policy, setting, seed, replications))
     checked = source.scenario()
     if out is not None:
-        from ..sim.folder import check_replaceable
+        from ..runs.folder import check_replaceable
 
         check_replaceable(out)
     traced = tasks is not None or trace is not None or trace_limit is not None
@@ -92,7 +92,7 @@ def run(
 def _overrides(
     folder: Path, policy: str | None, settings: list[str] | None, seed: int | None, replications: int | None
 ) -> dict[str, Any]:
-    from ..sim.load import InputError, from_here, parse_setting
+    from ..runs.load import InputError, from_here, parse_setting
 
     overrides: dict[str, Any] = {}
     for text in settings or ():
@@ -110,8 +110,8 @@ def _overrides(
 def _simulate(source: Source, scenario: Scenario, replication: int, trace: Any) -> RunResult:
     """One replication; what a user's own policy raises is the user's to put right."""
     from ..policies import registry
-    from ..sim.check import failure
-    from ..sim.resolve import ScenarioError
+    from ..runs.check import failure
+    from ..runs.resolve import ScenarioError
     from ..sim.run import simulate
 
     name = scenario.policy.name
@@ -136,10 +136,10 @@ def _write(
 ) -> None:
     import json
 
-    from ..sim import tables
-    from ..sim.folder import write_run
-    from ..sim.perfetto import write_trace
-    from ..sim.summary import across
+    from ..runs import tables
+    from ..runs.folder import write_run
+    from ..runs.perfetto import write_trace
+    from ..runs.summary import across
 
     if out is not None:
         write_run(out, results, summaries=summaries)

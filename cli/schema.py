@@ -17,7 +17,7 @@ def schema(
     """Print the JSON Schema of scenario files, for editors that complete and check YAML."""
     import json
 
-    from ..sim.scenario import json_schema
+    from ..runs.scenario import json_schema
 
     check_target("--out", out)
     text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"

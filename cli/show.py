@@ -99,7 +99,7 @@ def _in(unit: float, value: float) -> str:
 
 
 def _imported(path: Path) -> Any:
-    from ..sim.load import InputError
+    from ..runs.load import InputError
     from ..workloads import onnx_import
 
     if not path.is_file():

@@ -53,8 +53,8 @@ def sweep(
     Writes points.csv, means.csv, recommendation.csv and response-time curves. Of a finished sweep, another
     objective writes its own recommendation and curves beside the others; nothing is run again.
     """
+    from ..runs.load import InputError, parse_setting, read_source
     from ..sim.figures import draw_curves
-    from ..sim.load import InputError, parse_setting, read_source
     from ..sim.sweep import FIGURES, run_sweep
 
     check_folder("--out", out)

@@ -6,7 +6,6 @@ instant are made first, then idle workers ask in index order.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from heapq import heappush
 from typing import TYPE_CHECKING, Any
@@ -14,18 +13,17 @@ from typing import TYPE_CHECKING, Any
 import simpy
 from simpy.events import NORMAL, Event
 
-from ..policies.scheduler import Composition, Job, Request, Scheduler
+from ..policies.scheduler import Composition, Job, Scheduler
+from ..runs.driver import Driver
+from ..runs.tasks import INSTANT_S
 
 if TYPE_CHECKING:
     from ..devices.model import Device
     from ..policies.contract import Policy, Worker
     from ..policies.graph import Task
+    from ..runs.records import Records
+    from ..runs.tasks import Trace
     from ..workloads.workload import RequestPlan
-    from .records import Records
-    from .tasks import Trace
-
-INSTANT_S = 1e-9
-"""Events closer than this belong to one instant (sums of the same times in another order differ less)."""
 
 
 class Tick(Event):
@@ -61,7 +59,7 @@ class WorkerTick(Tick):
         """What the ledger held right after the task started; kept only while tracing."""
 
 
-class Engine:
+class Engine(Driver):
     """A run without runtime overheads: successors are visible at once, tasks do not slow each other down.
 
     ``sim/overheads.py`` adds polling lag, co-running slow-down, noise and paging.
@@ -77,14 +75,8 @@ class Engine:
         trace: Trace | None = None,
     ) -> None:
         self.env = simpy.Environment()
-        self.records = records
+        super().__init__(policy, device, plan, compositions, records, clock=lambda: self.env._now)
         self.trace = trace
-        self.plan = plan
-        self.scheduler = Scheduler(
-            policy, device, clock=lambda: self.env.now, on_start=self._on_start, on_done=self._on_done
-        )
-        self.compositions = compositions(self.scheduler)
-        self._sizes = [len(c.graphs) for c in self.compositions]
         self._calendar = self.env._queue
         self._schedule = self.env.schedule
         self._next = self.scheduler.next
@@ -94,11 +86,6 @@ class Engine:
             self.scheduler.on_book = lambda resident: trace.submitted(self.env.now, resident)
         self.workers = [WorkerTick(self.env, self._turn, w, i) for i, w in enumerate(self.scheduler.workers)]
         self._arrivals = Tick(self.env, self._on_arrival)
-        self._gaps = iter(plan.gap_s)
-        self._streams = iter(plan.stream)
-        self._kinds = iter(plan.composition)
-        self._closed = [(closed, closed.indices()) for closed in plan.closed]
-        self._in_flight = [0] * len(plan.streams)
         self._prepare()
         self._arm_arrival()
         if self._closed:
@@ -131,46 +118,11 @@ class Engine:
             self._arrivals.arm(gap)
 
     def _on_arrival(self, tick: Event) -> None:
-        self._submit(next(self._streams), next(self._kinds))
+        self._submit(next(self._streams), next(self._kinds), self.env._now)
         self._arm_arrival()
         self._settle()
 
-    def _submit(self, stream: int, kind: int) -> None:
-        now = self.env._now
-        size = self._sizes[kind]
-        row, first = self.records.arrive(now, stream, kind, size)
-        if self._closed:
-            self._in_flight[stream] += 1
-        self._enter(Request(row, stream, now, self.plan.deadline_s[stream], size), kind, first)
-
-    def _enter(self, request: Request, kind: int, first: int) -> None:
-        self.scheduler.submit(request, self.compositions[kind], first)
-
-    def _refill(self) -> None:
-        """Closed streams bring new requests where completions have made room."""
-        for closed, kinds in self._closed:
-            process = closed.process
-            while True:
-                idle = process.mode == "idle"
-                flying = sum(self._in_flight) if idle else self._in_flight[closed.stream]
-                if flying > process.outstanding - process.group:
-                    break
-                group = list(itertools.islice(kinds, process.group))
-                if not group:
-                    break
-                for kind in group:
-                    self._submit(closed.stream, kind)
-
     # -- tasks --------------------------------------------------------------------------------------------
-
-    def _on_start(self, job: Job) -> None:
-        self.records.job_start_s[job.row] = self.env._now
-
-    def _on_done(self, job: Job) -> None:
-        self.records.job_finish_s[job.row] = self.env._now
-        if self._closed and not job.request.left:
-            self._in_flight[job.request.stream] -= 1
-            self._refill()
 
     def _settle(self) -> None:
         """Unless more happens in this instant: idle workers ask, in index order."""

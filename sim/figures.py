@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from ..devices.units import parse_bytes
-from .grid import ZIP
+from ..runs.grid import ZIP
 from .objectives import Objective
 from .plots.style import bytes_label, bytes_unit
 from .recommend import NO_VALUE, UNUSABLE, policy_label

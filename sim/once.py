@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from ..devices.costing import CostModel
 from ..devices.model import Device
 from ..policies.contract import Policy
+from ..runs.records import Records
 from ..workloads import catalogue
 from ..workloads.mix import together
 from ..workloads.workload import RequestPlan
 from .engine import Engine
 from .overheads import OverheadEngine
-from .records import Records
 
 
 def serve_once(device: Device, policy: Policy, names: Sequence[str]) -> Engine:

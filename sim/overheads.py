@@ -18,7 +18,8 @@ from simpy.events import NORMAL, Event
 
 from ..policies.graph import WHOLE_NETWORK, Kind, NetworkGraph
 from ..policies.scheduler import Composition, Job, Request, Scheduler
-from .engine import INSTANT_S, Engine, Tick, WorkerTick
+from ..runs.tasks import INSTANT_S
+from .engine import Engine, Tick, WorkerTick
 from .paged import PagedMemory
 
 if TYPE_CHECKING:
@@ -27,9 +28,9 @@ if TYPE_CHECKING:
     from ..devices.model import Device
     from ..policies.contract import Policy
     from ..policies.graph import Task
+    from ..runs.records import Records
+    from ..runs.tasks import Trace
     from ..workloads.workload import RequestPlan
-    from .records import Records
-    from .tasks import Trace
 
 NoiseSource = Callable[[int], list[float]]
 """Draws so many random factors with mean 1."""

@@ -10,14 +10,14 @@ from ..devices.cost import NetworkCost
 from ..devices.model import Device
 from ..policies.contract import Policy
 from ..policies.scheduler import Composition, DoesNotFit, Scheduler
+from ..runs.records import Records
+from ..runs.resolve import ScenarioError, costs_of, device_of, planned, policy_of
+from ..runs.result import Infeasible, RunResult
+from ..runs.scenario import Scenario
+from ..runs.tasks import Trace
 from ..workloads.workload import RequestPlan, child_generator, generate
 from .engine import Engine
 from .overheads import NoiseSource, OverheadEngine
-from .records import Records
-from .resolve import ScenarioError, costs_of, device_of, planned, policy_of
-from .result import Infeasible, RunResult
-from .scenario import Scenario
-from .tasks import Trace
 
 
 def simulate(

@@ -26,20 +26,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from ..runs.grid import Point
+from ..runs.load import InputError, Source
+from ..runs.result import RunResult
+from ..runs.scenario import Scenario
+from ..runs.statistics import mean
+from ..runs.summary import across, summarise
+from ..runs.tables import request_columns, write_csv
 from ..traces.atomic import write_whole
 from .executors import cluster_executor, local_executor
-from .grid import Point
-from .load import InputError, Source
 from .objectives import Objective
 from .recommend import recommend, saturated
-from .result import RunResult
 from .rowfile import merge
 from .run import simulate
 from .runner import RunnerReport, run_points
-from .scenario import Scenario
-from .statistics import mean
-from .summary import across, summarise
-from .tables import request_columns, write_csv
 
 if TYPE_CHECKING:
     import pandas as pd

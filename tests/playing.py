@@ -11,10 +11,10 @@ from edgesched.devices.cost import NetworkCost, network_cost
 from edgesched.devices.model import Device, Memory, Processor, Runtime
 from edgesched.policies import registry
 from edgesched.policies.graph import NetworkGraph
+from edgesched.runs.records import Records
+from edgesched.runs.tasks import Trace
 from edgesched.sim.engine import Engine
 from edgesched.sim.overheads import NoiseSource, OverheadEngine
-from edgesched.sim.records import Records
-from edgesched.sim.tasks import Trace
 from edgesched.workloads.network import Layer, Network
 from edgesched.workloads.workload import RequestPlan
 

@@ -24,6 +24,8 @@ HEAVY = (
     "matplotlib",
     "onnx",
     "edgesched.sim.",
+    "edgesched.runs.",
+    "edgesched.bridge.",
     "edgesched.devices",
 )
 LIGHT = "edgesched.sim.objectives"

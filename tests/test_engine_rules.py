@@ -14,8 +14,8 @@ from playing import Image, Net, Played, Step, make_engine, play
 
 from edgesched.devices.model import Runtime
 from edgesched.policies.scheduler import DoesNotFit
+from edgesched.runs.scenario import Scenario
 from edgesched.sim.run import simulate
-from edgesched.sim.scenario import Scenario
 
 SERIAL: list[tuple[str, dict[str, Any]]] = [
     ("fifo", {}),

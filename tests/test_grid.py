@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from edgesched.sim import grid
-from edgesched.sim.grid import GridError, Point, expand, point_key
+from edgesched.runs import grid
+from edgesched.runs.grid import GridError, Point, expand, point_key
 
 BASE = {
     "device": "pi3",

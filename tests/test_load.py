@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgesched.devices.reading import MAX_NODES, InputError, parse
-from edgesched.sim.load import load_scenario, parse_setting, read_source
+from edgesched.runs.load import load_scenario, parse_setting, read_source
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BASE = (EXAMPLES / "hand-worked.yaml").read_text(encoding="utf-8")

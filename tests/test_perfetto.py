@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 from test_tables import run
 
-from edgesched.sim import tables
-from edgesched.sim.perfetto import MEMORY, REQUESTS, WORKERS, events, write_trace
+from edgesched.runs import tables
+from edgesched.runs.perfetto import MEMORY, REQUESTS, WORKERS, events, write_trace
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from edgesched.runs.summary import AVERAGED
 from edgesched.sim.objectives import Objective
 from edgesched.sim.recommend import recommend
-from edgesched.sim.summary import AVERAGED
 
 AXES = ["rate", "policy"]
 

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from edgesched.sim import statistics
-from edgesched.sim.statistics import (
+from edgesched.runs import statistics
+from edgesched.runs.statistics import (
     batch_means,
     mean,
     mser5,
@@ -20,7 +20,7 @@ from edgesched.sim.statistics import (
     warmup_end,
     warmup_warning,
 )
-from edgesched.sim.summary import across
+from edgesched.runs.summary import across
 
 # Percentage points of Student's t: NIST/SEMATECH e-Handbook of Statistical Methods, section 1.3.6.7.2.
 NIST = {

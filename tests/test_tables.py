@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edgesched.sim import folder as folders
-from edgesched.sim import tables
-from edgesched.sim.folder import FolderError, open_run, write_run
+from edgesched.runs import folder as folders
+from edgesched.runs import tables
+from edgesched.runs.folder import FolderError, open_run, write_run
+from edgesched.runs.scenario import Scenario, normal
+from edgesched.runs.summary import summarise
+from edgesched.runs.tasks import Trace
 from edgesched.sim.run import simulate
-from edgesched.sim.scenario import Scenario, normal
-from edgesched.sim.summary import summarise
-from edgesched.sim.tasks import Trace
 
 LAYERS = [
     {"name": "conv", "load_s": 1, "execute_s": 2, "weight_bytes": 1000, "output_bytes": 10},

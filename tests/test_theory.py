@@ -16,7 +16,7 @@ from edgesched.policies.ledger import Ledger
 from edgesched.policies.pipeline import Pipeline
 from edgesched.policies.ready import Entry, Ready
 from edgesched.policies.sjf import Sjf
-from edgesched.sim.scenario import InlineNetwork
+from edgesched.runs.scenario import InlineNetwork
 from edgesched.sim.validation import closed_forms, pathwise, theory
 from edgesched.sim.validation.checks import Check, network
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..result import RunResult
+from ...runs.result import RunResult
+from ...runs.scenario import Scenario
 from ..run import simulate
-from ..scenario import Scenario
 
 Floats = NDArray[np.float64]
 

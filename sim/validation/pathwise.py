@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from ...runs.scenario import InlineNetwork, Scenario
 from ...workloads.workload import generate
-from ..scenario import InlineNetwork, Scenario
 from .checks import Check, network, responses, scenario
 
 Images = list[tuple[float, list[InlineNetwork]]]

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import statistics
-from ..result import RunResult
-from ..scenario import Scenario
+from ...runs import statistics
+from ...runs.result import RunResult
+from ...runs.scenario import Scenario
 from . import closed_forms
 from .checks import Check, Floats, network, responses, scenario
 from .pathwise import identical_checks, image_times_s, recursion_checks, serial_checks

@@ -6,7 +6,7 @@
     requests.csv   jobs.csv   tasks.csv   memory.csv
     figures/       PNG and PDF, on demand
 
-The last two tables exist where the run kept a trace. Each table is that of ``sim/tables.py`` with the column
+The last two tables exist where the run kept a trace. Each table is that of ``runs/tables.py`` with the column
 ``replication`` behind it. The same run gives the same bytes.
 """
 

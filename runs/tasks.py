@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from .engine import WorkerTick
+from ..policies.graph import Task
+from ..policies.scheduler import Job
+
+INSTANT_S = 1e-9
+"""Events closer than this belong to one instant (sums of the same times in another order differ less)."""
+
+
+class Working(Protocol):
+    """A worker as the trace sees it: its number, the task it is on, and what was resident at its start."""
+
+    index: int
+    job: Job | None
+    task: Task | None
+    started_s: float
+    resident_bytes: int
 
 
 class Trace:
@@ -32,18 +45,18 @@ class Trace:
         self.to_s = to_s
         self.limit = limit
 
-    def add(self, tick: WorkerTick, now_s: float) -> None:
-        """The worker of ``tick`` has finished its task now."""
-        start = tick.started_s
+    def add(self, worker: Working, now_s: float) -> None:
+        """The worker has finished its task now."""
+        start = worker.started_s
         if not self.from_s <= start < self.to_s or (self.limit is not None and len(self.job) >= self.limit):
             self.dropped += 1
             return
         self.start_s.append(start)
         self.end_s.append(now_s)
-        self.job.append(tick.job.row)  # type: ignore[union-attr]
-        self.task.append(tick.task.index)  # type: ignore[union-attr]
-        self.worker.append(tick.index)
-        self.resident_bytes.append(tick.resident_bytes)
+        self.job.append(worker.job.row)  # type: ignore[union-attr]
+        self.task.append(worker.task.index)  # type: ignore[union-attr]
+        self.worker.append(worker.index)
+        self.resident_bytes.append(worker.resident_bytes)
 
     def submitted(self, now_s: float, resident_bytes: int) -> None:
         """A network was built at submission."""

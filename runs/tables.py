@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..policies.graph import WHOLE_NETWORK, Kind, Task
-from .engine import INSTANT_S
 from .result import RunResult
-from .tasks import Trace
+from .tasks import INSTANT_S, Trace
 
 if TYPE_CHECKING:
     import pandas as pd

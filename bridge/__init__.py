@@ -1,0 +1,1 @@
+"""Real time: profile a device, replay a policy on it."""
