@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from ..workloads.network import Network
-from .model import Runtime
+from .model import Runtime, SlowdownClass
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,8 @@ class NetworkCost:
     load_end_bytes: tuple[int, ...]
     execute_start_bytes: tuple[int, ...]
     execute_end_bytes: tuple[int, ...]
+    execute_class: tuple[SlowdownClass, ...]
+    """What bounds each layer's execution: "compute" or "memory"."""
     bulk_load_s: float
     bulk_execute_s: float
     bulk_load_start_bytes: int
@@ -46,6 +48,14 @@ class NetworkCost:
     def name(self) -> str:
         """The network's name."""
         return self.network.name
+
+    @property
+    def bulk_execute_class(self) -> SlowdownClass:
+        """What bounds most of the time of executing the whole network."""
+        share: dict[SlowdownClass, float] = {}
+        for seconds, which in zip(self.execute_s, self.execute_class, strict=True):
+            share[which] = share.get(which, 0.0) + seconds
+        return max(share, key=lambda which: share[which])
 
     @property
     def solo_s(self) -> float:
@@ -76,6 +86,31 @@ class NetworkCost:
         return max(self.init_start_bytes, loading, executing)
 
 
+MEMORY_BOUND_MACS_PER_BYTE = 4.0
+"""Below so many multiply-accumulates per byte moved, memory is slower than a core's arithmetic."""
+
+
+def bound(network: Network, index: int) -> SlowdownClass:
+    """What bounds a layer's execution: "compute" or "memory", by its multiply-accumulates per byte moved.
+
+    The roofline's ridge (Williams, Waterman and Patterson, CACM 2009) of one core lies between 1 and 8
+    single-precision multiply-accumulates per byte on the cores of the catalogue and of today's desktops.
+    """
+    layer = network.layers[index]
+    return "compute" if layer.macs > MEMORY_BOUND_MACS_PER_BYTE * moved_bytes(network, index) else "memory"
+
+
+def moved_bytes(network: Network, index: int) -> int:
+    """Bytes a layer reads and writes: its inputs, its output (its buffer twice in place), its weights.
+
+    Weights count for fully-connected layers only, where each is used once.
+    """
+    layer = network.layers[index]
+    read = sum(network.layers[network.buffer_of[i]].output_bytes for i in layer.inputs)
+    written = network.layers[network.buffer_of[index]].output_bytes
+    return read + written + (layer.weight_bytes if layer.op == "fully-connected" else 0)
+
+
 def network_cost(
     network: Network,
     runtime: Runtime,
@@ -102,17 +137,25 @@ def network_cost(
     scratch = [layer.workspace_bytes + layer.scratch_bytes for layer in layers]
     outputs = [layer.output_bytes for layer in layers]
     bulk_outputs = max(network.live_bytes) if alive else sum(outputs)
+    bulk_scratch = sum(scratch)
+    arena = runtime.outputs_lifetime == "arena"
+    arena_bytes = 0
+    if arena:
+        arena_bytes = network.arena_bytes or max(network.live_bytes)
+        outputs = [0] * len(layers)
+        bulk_outputs = 0
+        bulk_scratch = max(scratch)
     load_all = math.fsum(load_s)
     execute_all = math.fsum(execute_s)
     total = sum(weights)
     cost = NetworkCost(
         network=network,
-        init_s=init_s,
-        load_s=load_s,
-        execute_s=execute_s,
+        init_s=init_s + runtime.dispatch_s,
+        load_s=tuple(seconds + runtime.dispatch_s for seconds in load_s),
+        execute_s=tuple(seconds + runtime.dispatch_s for seconds in execute_s),
         expected_s=init_s + load_all + execute_all if expected_s is None else expected_s,
         reservation_bytes=0,
-        init_start_bytes=0 if by_layer else total,
+        init_start_bytes=arena_bytes + (0 if by_layer else total),
         init_end_bytes=0,
         load_start_bytes=tuple(w * (copies + by_layer) for w in weights),
         load_end_bytes=tuple(w * copies for w in weights),
@@ -120,12 +163,13 @@ def network_cost(
         execute_end_bytes=tuple(
             s + f + (w if by_layer else 0) for s, f, w in zip(scratch, freed, weights, strict=True)
         ),
-        bulk_load_s=load_all,
-        bulk_execute_s=execute_all,
+        execute_class=tuple(bound(network, index) for index in range(len(layers))),
+        bulk_load_s=load_all + runtime.dispatch_s,
+        bulk_execute_s=execute_all + runtime.dispatch_s,
         bulk_load_start_bytes=total * (copies + by_layer),
         bulk_load_end_bytes=total * copies,
-        bulk_execute_start_bytes=bulk_outputs + sum(scratch),
-        bulk_execute_end_bytes=0,
+        bulk_execute_start_bytes=bulk_outputs + bulk_scratch,
+        bulk_execute_end_bytes=bulk_scratch if arena else 0,
     )
     reservation = cost.layerwise_peak_bytes if reservation_bytes is None else reservation_bytes
     object.__setattr__(cost, "reservation_bytes", reservation)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..traces.profile import Profile, ProfileRow, read_profile
 from ..traces.published import network_keys
+from ..workloads.builder import leading_conv_layers
 from ..workloads.network import Layer, Network
-from .cost import NetworkCost, network_cost
+from .cost import NetworkCost, moved_bytes, network_cost
 from .model import Device, OpRates
 
 GEMM_OPS = frozenset({"convolution", "depthwise", "fully-connected"})
@@ -14,17 +15,6 @@ OTHER = "other"
 
 class CostError(ValueError):
     """The device cannot tell what a network costs; the message says what is missing."""
-
-
-def moved_bytes(network: Network, index: int) -> int:
-    """Bytes a layer reads and writes: its inputs, its output (its buffer twice in place), its weights.
-
-    Weights count for fully-connected layers only, where each is used once.
-    """
-    layer = network.layers[index]
-    read = sum(network.layers[network.buffer_of[i]].output_bytes for i in layer.inputs)
-    written = network.layers[network.buffer_of[index]].output_bytes
-    return read + written + (layer.weight_bytes if layer.op == "fully-connected" else 0)
 
 
 class CostModel:
@@ -46,26 +36,65 @@ class CostModel:
         Raises ``CostError`` where a layer is neither in the profile nor covered by a rate.
         """
         rates = self.device.cost
-        keys = network_keys(network.name)
+        whole = self._row(network.name, None)
+        keys = network_keys(network.name) if whole is None or whole.arena_bytes is None else None
+        init_s = rates.init_s + rates.init_byte_s * network.weight_bytes
         count = range(len(network.layers))
         return network_cost(
             network,
             self.device.runtime,
-            init_s=rates.init_s + rates.init_byte_s * network.weight_bytes,
+            init_s=init_s if whole is None or whole.init_s is None else whole.init_s,
             load_s=tuple(self.load_s(network, index) for index in count),
             execute_s=tuple(self.execute_s(network, index) for index in count),
             expected_s=None if keys is None else keys.expected_s,
             reservation_bytes=None if keys is None else keys.reservation_bytes,
         )
 
+    def network(self, name: str) -> Network | None:
+        """The network as the device's runtime executes it, where the profile says so.
+
+        A runtime may fuse layers and lay weights out anew: a profile made by running them tells for each
+        layer what it reads (``inputs``) and writes, and for the whole network the planned arena. None where
+        the profile does not hold the network, or not in this way.
+        """
+        whole = self._row(name, None)
+        if whole is None or whole.arena_bytes is None:
+            return None
+        layers: list[Layer] = []
+        while (row := self._row(name, len(layers))) is not None:
+            layers.append(
+                Layer(
+                    row.name,
+                    row.op,
+                    row.inputs or (),
+                    macs=row.macs or 0,
+                    weight_bytes=row.weight_bytes or 0,
+                    output_bytes=row.output_bytes or 0,
+                    workspace_bytes=row.workspace_bytes or 0,
+                )
+            )
+        return Network(
+            name,
+            tuple(layers),
+            conv_layers=leading_conv_layers(layers),
+            arena_bytes=whole.arena_bytes,
+            source=f"profile {self.device.cost.profile}",
+        )
+
     def load_s(self, network: Network, index: int) -> float:
-        """Seconds to load one layer's weights."""
+        """Seconds to load one layer's weights, with the storage to itself."""
         cost = self.device.cost
+        storage = self.device.storage
         row = self._measured(network, index) or self._measured_at_another_size(network, index)
-        if row is not None and row.load_s is not None:
-            return row.load_s * cost.load_scale
-        per_byte = cost.load_byte_s + network.load_copies * cost.load_byte_s_per_copy
-        return (cost.load_call_s + network.layers[index].weight_bytes * per_byte) * cost.load_scale
+        measured = None if row is None else row.cold_load_s if storage.reads == "direct" else row.load_s
+        if measured is not None:
+            seconds = measured * cost.load_scale
+        else:
+            per_byte = cost.load_byte_s + network.load_copies * cost.load_byte_s_per_copy
+            seconds = (cost.load_call_s + network.layers[index].weight_bytes * per_byte) * cost.load_scale
+        if storage.pace_bytes_per_s is None:
+            return seconds
+        return max(seconds, network.layers[index].weight_bytes / storage.pace_bytes_per_s)
 
     def execute_s(self, network: Network, index: int) -> float:
         """Seconds to execute one layer."""
@@ -80,7 +109,15 @@ class CostModel:
         return seconds * scale
 
     def _measured(self, network: Network, index: int) -> ProfileRow | None:
-        return None if self.profile is None else self.profile.layer(network.name, index)
+        return self._row(network.name, index)
+
+    def _row(self, name: str, index: int | None) -> ProfileRow | None:
+        """The profile's row at the runtime's number of threads, or where it states none, the only row."""
+        if self.profile is None:
+            return None
+        rows = self.profile.rows_of(name, index)
+        threads = self.device.runtime.threads if any(row.threads is not None for row in rows) else None
+        return self.profile.layer(name, index, threads=threads)
 
     def _measured_at_another_size(self, network: Network, index: int) -> ProfileRow | None:
         """The layer measured in the same network with another input: its weights are the same."""

@@ -89,9 +89,15 @@ class Storage(_Part):
     kind: str = ""
     read_bytes_per_s: Rate | None = None
     request_s: Seconds = 0.0
+    reads: Literal["cached", "direct", "mapped"] = "cached"
+    """How weights are read: through the page cache (a profile's warm times), past it (its cold times), or by
+    touching a mapped file, whose pages are clean: without room they leave and are read again."""
+    pace_bytes_per_s: Rate | None = None
+    """Loads together read at most so fast, simulated or replayed: a slower device than the one measured."""
 
 
-SlowdownClass = Literal["init", "load", "execute"]
+SlowdownClass = Literal["init", "load", "execute", "compute", "memory"]
+"""What a task is for others beside it: its kind, and of executions what bounds them."""
 
 
 class Runtime(_Part):
@@ -103,6 +109,10 @@ class Runtime(_Part):
     """
 
     version: Literal["A", "B"] = "B"
+    threads: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Threads that compute one task: which of a profile's rows counts where it has several."""
+    dispatch_s: Seconds = 0.0
+    """Handing a task to a worker and noticing its end: a part of every task's time."""
     dispatch_period_s: Seconds = 0.0
     """The orchestrator scans this often; a successor is invisible until the next scan. 0: at once."""
     worker_pause_s: Seconds = 0.0
@@ -113,14 +123,17 @@ class Runtime(_Part):
     """Time the orchestrator takes to submit one network; its tasks appear afterwards."""
     weights_lifetime: Literal["network", "layer"] = "network"
     """network: resident from INIT until the network dies (Caffe); layer: from LOAD to the layer's end."""
-    outputs_lifetime: Literal["network", "liveness"] = "network"
-    """network: outputs stay until the network dies; liveness: until their last consumer has executed."""
+    outputs_lifetime: Literal["network", "liveness", "arena"] = "network"
+    """network: outputs stay until the network dies; liveness: until their last consumer has executed; arena:
+    they share a planned arena, there from a job's INIT until it is done (as in TFLite and in a replay)."""
     load_copies: bool = True
     """Whether loading makes the network's transient extra copies of what it loads."""
     reserved_base_bytes: Bytes = 0
     """What the counter of a policy that books memory holds back for the process (EdgeCaffe: 4.87 MB)."""
     slowdown: dict[SlowdownClass, dict[SlowdownClass, Annotated[float, Field(ge=1, le=1000)]]] = {}
-    """slowdown[a][b]: factor on a task of class a while one of class b runs beside it; several multiply."""
+    """slowdown[a][b]: factor on a task of class a while one of class b runs beside it; the excesses over 1 of
+    several add up, as they share what is scarce. ``compute`` and ``memory`` are executions bound by arithmetic
+    or by memory traffic (see ``cost.bound``), ``execute`` serves both, ``load`` is bound by storage."""
     noise: Noise | None = None
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ..traces.profile import Profile
 from ..workloads.network import Network
-from .costing import GEMM_OPS, OTHER, moved_bytes
+from .cost import moved_bytes
+from .costing import GEMM_OPS, OTHER
 from .model import OpRates
 
 Array = NDArray[np.float64]

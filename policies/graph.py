@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ..devices.cost import NetworkCost
-    from ..devices.model import Runtime
+    from ..devices.model import Runtime, SlowdownClass
 
 WHOLE_NETWORK = -1
 READY = "ready"
@@ -46,6 +46,8 @@ class Task:
     """Name of the ready queue the task waits in."""
     rank: float = 0.0
     """Order within the queue among tasks of equal job rank; smaller first, then by task id."""
+    bound: SlowdownClass = "execute"
+    """What slows it beside others and others beside it, see ``Runtime.slowdown``."""
     reserve_bytes: int = 0
     """What taking this task books until the network dies; see ``Ready.first(fitting=...)``."""
     index: int = -1
@@ -140,6 +142,7 @@ def _init(network: NetworkCost) -> Task:
         network.init_s,
         start_bytes=network.init_start_bytes,
         end_bytes=network.init_end_bytes,
+        bound="init",
     )
 
 
@@ -151,6 +154,7 @@ def _load(network: NetworkCost, layer: int) -> Task:
         network.load_s[layer],
         start_bytes=network.load_start_bytes[layer],
         end_bytes=network.load_end_bytes[layer],
+        bound="load",
     )
 
 
@@ -162,6 +166,7 @@ def _execute(network: NetworkCost, layer: int) -> Task:
         network.execute_s[layer],
         start_bytes=network.execute_start_bytes[layer],
         end_bytes=network.execute_end_bytes[layer],
+        bound=network.execute_class[layer],
     )
 
 
@@ -203,6 +208,7 @@ def bulk(
             network.bulk_load_s,
             start_bytes=network.bulk_load_start_bytes,
             end_bytes=network.bulk_load_end_bytes,
+            bound="load",
         ),
         Task(
             network,
@@ -211,6 +217,7 @@ def bulk(
             network.bulk_execute_s,
             start_bytes=network.bulk_execute_start_bytes,
             end_bytes=network.bulk_execute_end_bytes,
+            bound=network.bulk_execute_class,
         ),
     ]
     return NetworkGraph(network, tasks, [(0, 1), (1, 2)], serial=serial, bulk=True)

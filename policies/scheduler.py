@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 class DoesNotFit(Exception):
     """A task needs more than memory and swap hold together: a result of the run, not a crash."""
 
-    def __init__(self, job: Job, task: Task | None, demand_bytes: int, limit_bytes: int) -> None:
+    def __init__(self, job: Job, task: Task | None, demand_bytes: int, limit_bytes: float) -> None:
         self.job = job
         self.task = task
         self.demand_bytes = demand_bytes
-        self.limit_bytes = limit_bytes
+        self.limit_bytes = int(limit_bytes)
         what = f"{task.kind.name} of layer {task.layer}" if task else "submission"
         super().__init__(
-            f"{job.network.name}: {what} needs {demand_bytes} bytes in all, there are {limit_bytes}"
+            f"{job.network.name}: {what} needs {demand_bytes} bytes in all, there are {self.limit_bytes}"
         )
 
 
@@ -154,7 +154,8 @@ class Scheduler:
         self._readiness = 0
         self._tail: Job | None = None
         swap = device.memory.swap
-        self._hard_limit_bytes = device.memory.usable_bytes + (0 if swap is None else swap.total_bytes)
+        self.hard_limit_bytes: float = device.memory.usable_bytes + (0 if swap is None else swap.total_bytes)
+        """What memory and swap hold together; a driver that has another guard (a cgroup) lifts it."""
 
     def graph(self, network: NetworkCost) -> NetworkGraph:
         """The policy's graph of a network, made once, its tasks bound to their heaps."""
@@ -252,8 +253,8 @@ class Scheduler:
 
     def _raise_peak(self, resident_bytes: int, job: Job, task: Task | None) -> None:
         self.memory.peak_bytes = resident_bytes
-        if resident_bytes > self._hard_limit_bytes:
-            raise DoesNotFit(job, task, resident_bytes, self._hard_limit_bytes)
+        if resident_bytes > self.hard_limit_bytes:
+            raise DoesNotFit(job, task, resident_bytes, self.hard_limit_bytes)
 
     def next(self, worker: Worker) -> Entry | None:
         """The worker asks: the entry (…, job, task) it starts now, taken and booked, or None."""

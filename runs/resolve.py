@@ -52,6 +52,8 @@ def device_of(scenario: Scenario, folder: Path | None = None) -> Device:
         memory["limit_bytes"] = choice.memory_limit
     if memory:
         changes["memory"] = memory
+    if choice.storage:
+        changes["storage"] = choice.storage
     if not changes:
         return board
     for place in booleans(Device, changes, ("device",)):
@@ -127,10 +129,9 @@ def costs_of(
             costs[name] = inline_cost(inline[name], device)
             continue
         try:
-            network = network_of(name, folder)
             if model is None:
                 model = CostModel(device)
-            costs[name] = model.cost(network)
+            costs[name] = model.cost(model.network(Path(name).stem) or network_of(name, folder))
         except (ValueError, ImportError) as error:
             near = difflib.get_close_matches(name, inline, n=1)
             unknown = isinstance(error, catalogue.UnknownNetworkError) and inline

@@ -33,6 +33,8 @@ class DeviceChoice(_Part):
     """Keys of the board's runtime to change, e.g. dispatch_period_s: 0."""
     memory: dict[str, Any] = {}
     """Keys of the board's memory to change."""
+    storage: dict[str, Any] = {}
+    """Keys of the board's storage to change, e.g. pace_bytes_per_s: 40e6."""
 
 
 class InlineLayer(_Part):
@@ -137,7 +139,7 @@ def normal(data: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(result.get("device"), str):
         result["device"] = {"board": result["device"]}
     if isinstance(result.get("device"), Mapping):
-        result["device"] = {"runtime": {}, "memory": {}, **result["device"]}
+        result["device"] = {"runtime": {}, "memory": {}, "storage": {}, **result["device"]}
     if isinstance(result.get("policy"), str):
         result["policy"] = {"name": result["policy"]}
     if isinstance(result.get("run"), Mapping):

@@ -12,10 +12,11 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from simpy.events import NORMAL, Event
 
+from ..devices.model import SlowdownClass
 from ..policies.graph import WHOLE_NETWORK, Kind, NetworkGraph
 from ..policies.scheduler import Composition, Job, Request, Scheduler
 from ..runs.tasks import INSTANT_S
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 NoiseSource = Callable[[int], list[float]]
 """Draws so many random factors with mean 1."""
 
+Durations = Callable[[Job, "Task"], float]
+"""Seconds that a task took in a replay."""
 
 ORCHESTRATOR = -1
 """The orchestrator as the pager knows it, beside workers 0, 1, ..."""
@@ -70,6 +73,33 @@ class _Run:
         """The engine's count of news then: without any since, asking again is in vain too."""
 
 
+def excesses(device: Device) -> dict[SlowdownClass, dict[SlowdownClass, float]]:
+    """For a task of one class, by how much of its time one of another class beside it delays it.
+
+    ``Runtime.slowdown``, where the class itself goes before the kind "execute". Loads at the storage's pace
+    share it, and disturb executions less the more they wait for it.
+    """
+    classes = get_args(SlowdownClass)
+    kinds = {"compute": ("compute", "execute"), "memory": ("memory", "execute")}
+    found: dict[SlowdownClass, dict[SlowdownClass, float]] = {}
+    for a in classes:
+        found[a] = {}
+        for b in classes:
+            pairs = [(x, y) for x in kinds.get(a, (a,)) for y in kinds.get(b, (b,))]
+            table = device.runtime.slowdown
+            found[a][b] = next((table[x][y] for x, y in pairs if x in table and y in table[x]), 1.0) - 1.0
+    storage = device.storage
+    if storage.pace_bytes_per_s is not None:
+        found["load"]["load"] = 1.0
+        if storage.read_bytes_per_s is not None:
+            share = min(1.0, storage.pace_bytes_per_s / storage.read_bytes_per_s)
+            for a in classes:
+                if a != "load":
+                    found[a]["load"] *= share
+                    found["load"][a] *= share
+    return found
+
+
 class OverheadEngine(Engine):
     """``Engine`` with the overheads of ``Device.runtime``."""
 
@@ -82,18 +112,19 @@ class OverheadEngine(Engine):
         records: Records,
         trace: Trace | None = None,
         noise: NoiseSource | None = None,
+        measured: Durations | None = None,
     ) -> None:
         runtime = device.runtime
         self._period_s = runtime.dispatch_period_s
         self._pause_s = runtime.worker_pause_s
         self._poll_s = runtime.worker_poll_s
         self._submission_s = runtime.submission_s
-        self._slowdown = {kind: dict.fromkeys(Kind, 1.0) for kind in Kind}
-        for name, beside in runtime.slowdown.items():
-            for other, factor in beside.items():
-                self._slowdown[Kind[name.upper()]][Kind[other.upper()]] = factor
-        self._contends = any(f > 1 for row in self._slowdown.values() for f in row.values())
+        self._excess = excesses(device)
+        self._contends = any(excess for row in self._excess.values() for excess in row.values())
         self._noise = noise
+        self._measured = measured
+        if measured is not None:
+            self._contends = False  # what was measured holds what it was slowed by
         self._arrived: deque[tuple[Request, int, int]] = deque()
         self._submission: Iterator[float] | None = None
         self._finished: list[tuple[Job, Task]] = []
@@ -257,7 +288,10 @@ class OverheadEngine(Engine):
         run = self._runs[tick.index]
         run.state = _Run.RUNNING
         run.since_s = self.env.now
-        run.left_s = task.duration_s if job.factors is None else task.duration_s * job.factors[task.index]
+        if self._measured is not None:
+            run.left_s = self._measured(job, task)
+        else:
+            run.left_s = task.duration_s if job.factors is None else task.duration_s * job.factors[task.index]
         run.factor = self._factor(tick)
         if self._paged is not None:
             due_s = self._paged.begin(tick.index, job, task, run.left_s, self.env.now, run.factor)
@@ -288,10 +322,10 @@ class OverheadEngine(Engine):
         """How much slower the worker's task is for what runs beside it now."""
         factor = 1.0
         if self._contends:
-            row = self._slowdown[tick.task.kind]  # type: ignore[union-attr]
+            row = self._excess[tick.task.bound]  # type: ignore[union-attr]
             for other in self.workers:
                 if other is not tick and self._computes(other.index):
-                    factor *= row[other.task.kind]  # type: ignore[union-attr]
+                    factor += row[other.task.bound]  # type: ignore[union-attr]
         return factor
 
     def _computes(self, index: int) -> bool:

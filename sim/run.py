@@ -115,7 +115,8 @@ def _engine(
 ) -> Engine:
     runtime = device.runtime
     delays = (runtime.dispatch_period_s, runtime.worker_pause_s, runtime.worker_poll_s, runtime.submission_s)
-    if any(delays) or runtime.slowdown or noise is not None or device.memory.swap is not None:
+    shares = runtime.slowdown or device.storage.pace_bytes_per_s is not None
+    if any(delays) or shares or noise is not None or device.memory.swap is not None:
         return OverheadEngine(policy, device, plan, expand, records, trace, noise)
     return Engine(policy, device, plan, expand, records, trace)
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from edgesched.devices.costing import moved_bytes
+from edgesched.devices.cost import moved_bytes
 from edgesched.devices.model import OpRates
 from edgesched.devices.rates import (
     LoadRates,

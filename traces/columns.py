@@ -49,6 +49,12 @@ def whole(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
+def indices(cell: str) -> tuple[int, ...]:
+    """Whole numbers separated by spaces; "-" for none."""
+    parse = whole(0, 1_000_000)
+    return () if cell == "-" else tuple(parse(part) for part in cell.split())
+
+
 def real(most: float, *, positive: bool = False) -> Callable[[str], float]:
     """A parser for finite decimal numbers from 0 (above 0 if ``positive``) to ``most``."""
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .columns import Column, near, real, text, whole
+from .columns import Column, indices, near, real, text, whole
 from .table import MARK, VERSION, ProfileError, format_table, parse_table, read_bytes, write_atomically
 
 __all__ = ["COLUMNS", "Profile", "ProfileError", "ProfileRow", "names", "read_profile", "write_profile"]
@@ -34,6 +34,7 @@ MAX_SECONDS = 1e9
 MAX_BYTES = 1 << 50
 _SECONDS = (real(MAX_SECONDS), f"seconds: a number from 0 to {MAX_SECONDS:.0e}, or blank")
 _BYTES = (whole(0, MAX_BYTES), f"bytes: a whole number from 0 to {MAX_BYTES}, or blank")
+_COUNT = (whole(0, 1 << 62), "a whole number of at least 0, or blank")
 _TEXT = (text, "one line of at most 500 characters")
 
 
@@ -62,6 +63,10 @@ class ProfileRow:
     cold_load_sd_s: float | None = None
     init_sd_s: float | None = None
     execute_sd_s: float | None = None
+    inputs: tuple[int, ...] | None = None
+    macs: int | None = None
+    output_bytes: int | None = None
+    arena_bytes: int | None = None
 
 
 COLUMNS: Mapping[str, Column] = MappingProxyType(
@@ -97,6 +102,15 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("workspace_bytes", *_BYTES, "scratch memory while executing"),
             Column("peak_bytes", *_BYTES, "largest resident bytes during the row's tasks"),
             Column("held_bytes", *_BYTES, "resident bytes that remain after them"),
+            Column(
+                "inputs",
+                indices,
+                "layer indices in order, separated by spaces, e.g. 3 5; - for none",
+                "layers whose outputs it reads, as the runtime executes the network",
+            ),
+            Column("macs", *_COUNT, "multiply-accumulates"),
+            Column("output_bytes", *_BYTES, "what it writes"),
+            Column("arena_bytes", *_BYTES, "planned arena of all outputs of one inference (whole network)"),
             Column("samples", whole(1, 10**9), "a whole number of at least 1, or blank", "times measured"),
             Column("load_sd_s", *_SECONDS, "standard deviation of load_s over the samples"),
             Column("cold_load_sd_s", *_SECONDS, "standard deviation of cold_load_s"),

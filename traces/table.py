@@ -211,7 +211,7 @@ def format_table(
             raise ProfileError(path, f"more than {MAX_ROWS} rows are not written")
         cells = []
         for column, value in zip(columns, row, strict=True):
-            cell = "" if value is None else float.__repr__(value) if isinstance(value, float) else str(value)
+            cell = _cell(value)
             try:
                 fits = not column.filled if cell == "" else column.parse(cell.strip()) == value
             except ValueError:
@@ -222,6 +222,14 @@ def format_table(
             cells.append(cell)
         writer.writerow(cells)
     return file.getvalue().encode("utf-8")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or "-"
+    return float.__repr__(value) if isinstance(value, float) else str(value)
 
 
 def write_atomically(content: bytes, path: Path) -> None:

@@ -77,6 +77,8 @@ class Network:
     input_shape: tuple[int, ...] = ()
     conv_layers: int = 0
     load_copies: int = 1
+    arena_bytes: int = 0
+    """Planned arena that all outputs of one inference share; 0: none is planned."""
     description: str = ""
     source: str = ""
 
