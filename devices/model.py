@@ -132,8 +132,8 @@ class Runtime(_Part):
     """What the counter of a policy that books memory holds back for the process (EdgeCaffe: 4.87 MB)."""
     slowdown: dict[SlowdownClass, dict[SlowdownClass, Annotated[float, Field(ge=1, le=1000)]]] = {}
     """slowdown[a][b]: factor on a task of class a while one of class b runs beside it; the excesses over 1 of
-    several add up, as they share what is scarce. ``compute`` and ``memory`` are executions bound by arithmetic
-    or by memory traffic (see ``cost.bound``), ``execute`` serves both, ``load`` is bound by storage."""
+    several add up, as they share what is scarce. ``compute`` and ``memory`` tell executions apart by what
+    bounds them (``cost.bound``), ``execute`` serves both; ``load`` is bound by storage."""
     noise: Noise | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,11 @@ def inline_cost(spec: InlineNetwork, device: Device) -> NetworkCost:
     )
 
 
+def profile_name(name: str) -> str:
+    """What a profile calls a network that a scenario names: an ONNX file goes by its stem."""
+    return Path(name).stem if name.lower().endswith(".onnx") else name
+
+
 def network_of(name: str, folder: Path | None = None) -> Network:
     """The network a scenario names: one of the catalogue, or an ONNX file (``model.onnx``).
 
@@ -118,9 +123,16 @@ def network_of(name: str, folder: Path | None = None) -> Network:
 
 
 def costs_of(
-    scenario: Scenario, device: Device, names: Sequence[str], folder: Path | None = None
+    scenario: Scenario,
+    device: Device,
+    names: Sequence[str],
+    folder: Path | None = None,
+    networks: Callable[[str], Network | None] | None = None,
 ) -> dict[str, NetworkCost]:
-    """The costs of every named network. Raises ``ScenarioError`` for one that does not exist."""
+    """The costs of every named network, as ``networks`` knows it, else as the board's profile does.
+
+    Raises ``ScenarioError`` for one that does not exist.
+    """
     inline = {spec.name: spec for spec in scenario.networks}
     model: CostModel | None = None
     costs: dict[str, NetworkCost] = {}
@@ -131,13 +143,15 @@ def costs_of(
         try:
             if model is None:
                 model = CostModel(device)
-            costs[name] = model.cost(model.network(Path(name).stem) or network_of(name, folder))
+            known = None if networks is None else networks(name)
+            network = known or model.network(profile_name(name)) or network_of(name, folder)
+            costs[name] = model.cost(network)
         except (ValueError, ImportError) as error:
             near = difflib.get_close_matches(name, inline, n=1)
             unknown = isinstance(error, catalogue.UnknownNetworkError) and inline
-            known = f" (written in this scenario: {', '.join(inline)})" if unknown else ""
+            listed = f" (written in this scenario: {', '.join(inline)})" if unknown else ""
             message = f"unknown network {name!r}; did you mean {near[0]}?" if near else str(error)
-            raise ScenarioError("workload.networks", f"{message}{known}") from error
+            raise ScenarioError("workload.networks", f"{message}{listed}") from error
     return costs
 
 

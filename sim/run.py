@@ -6,16 +6,15 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from ..devices.cost import NetworkCost
 from ..devices.model import Device
 from ..policies.contract import Policy
 from ..policies.scheduler import Composition, DoesNotFit, Scheduler
 from ..runs.records import Records
-from ..runs.resolve import ScenarioError, costs_of, device_of, planned, policy_of
 from ..runs.result import Infeasible, RunResult
 from ..runs.scenario import Scenario
+from ..runs.setup import set_up
 from ..runs.tasks import Trace
-from ..workloads.workload import RequestPlan, child_generator, generate
+from ..workloads.workload import RequestPlan, child_generator
 from .engine import Engine
 from .overheads import NoiseSource, OverheadEngine
 
@@ -31,28 +30,13 @@ def simulate(
 
     Raises ``ScenarioError`` for what the scenario names and does not exist.
     """
-    device = device_of(scenario, folder)
-    try:
-        names = scenario.workload.networks(folder)
-        plan = generate(
-            scenario.workload,
-            count=scenario.run.requests,
-            duration_s=scenario.run.duration_s,
-            seed=scenario.run.seed,
-            replication=replication,
-            folder=folder,
-        )
-    except ValueError as error:
-        raise ScenarioError("workload", str(error)) from error
-    costs = costs_of(scenario, device, names, folder)
-    policy = policy_of(scenario, folder)
-    costs = planned(policy, costs, device)
+    setup = set_up(scenario, replication, folder=folder)
+    device, plan = setup.device, setup.plan
     records = Records()
-    expand = _expansion(plan, costs)
     noise = _noise(device, scenario, replication)
-    engine = _engine(policy, device, plan, expand, records, trace, noise)
+    engine = _engine(setup.policy, device, plan, setup.expand, records, trace, noise)
     infeasible = None
-    until_s = scenario.run.duration_s if plan.closed and scenario.run.requests is None else None
+    until_s = setup.until_s
     try:
         engine.run(until_s)
     except DoesNotFit as error:
@@ -92,16 +76,6 @@ def _stuck(scenario: Scenario, records: Records) -> list[str]:
         f"policy {scenario.policy.name} left {left} of {len(records.job_finish_s)} jobs although all workers "
         f"are idle: its select() returns None for what waits"
     ]
-
-
-def _expansion(plan: RequestPlan, costs: dict[str, NetworkCost]) -> Callable[[Scheduler], list[Composition]]:
-    def expand(scheduler: Scheduler) -> list[Composition]:
-        return [
-            scheduler.composition([costs[m.network] for m in members], [m.after for m in members])
-            for members in plan.compositions
-        ]
-
-    return expand
 
 
 def _engine(
