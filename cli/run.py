@@ -70,7 +70,7 @@ def run(
     for option, file in (("--tasks", tasks), ("--trace", trace), ("--json", json_file)):
         check_target(option, file)
     check_folder("--out", out)
-    source = read_source(scenario, _overrides(scenario.parent, policy, setting, seed, replications))
+    source = read_source(scenario, overrides(scenario.parent, policy, setting, seed, replications))
     checked = source.scenario()
     if out is not None:
         from ..runs.folder import check_replaceable
@@ -89,9 +89,10 @@ def run(
     show_run(source.data, results[0], summaries, across(summaries), swept=bool(checked.sweep))
 
 
-def _overrides(
+def overrides(
     folder: Path, policy: str | None, settings: list[str] | None, seed: int | None, replications: int | None
 ) -> dict[str, Any]:
+    """What the command line changes of a scenario, by dotted path; ``folder`` is the scenario's."""
     from ..runs.load import InputError, from_here, parse_setting
 
     overrides: dict[str, Any] = {}

@@ -5,9 +5,12 @@
     summary.json   one summary per replication, and all of them together
     requests.csv   jobs.csv   tasks.csv   memory.csv
     figures/       PNG and PDF, on demand
+    replay.json    counters.csv
 
-The last two tables exist where the run kept a trace. Each table is that of ``runs/tables.py`` with the column
-``replication`` behind it. The same run gives the same bytes.
+``tasks`` and ``memory`` exist where the run kept a trace. Each table is that of ``runs/tables.py`` with the
+column ``replication`` behind it. The last two files are of replays only: what the machine was and went
+through, and per task its processor time, involuntary context switches and major page faults. The same
+simulation gives the same bytes.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ TABLES: dict[str, Callable[[RunResult], pd.DataFrame]] = {
 }
 TRACED = ("tasks", "memory")
 TEXT_COLUMNS = ("stream", "network", "worker", "kind", "layer")
-OURS = frozenset({MARKER, "scenario.yaml", "summary.json", "figures"}) | {
+REPLAY = "replay.json"
+COUNTERS = "counters.csv"
+OURS = frozenset({MARKER, "scenario.yaml", "summary.json", "figures", REPLAY, COUNTERS}) | {
     f"{name}.{suffix}" for name in TABLES for suffix in ("csv", "parquet")
 }
 
@@ -79,6 +84,14 @@ class RunFolder:
         """``tables.memory`` of all replications. Raises FolderError where the run kept no trace."""
         return self._table("memory")
 
+    def replay(self) -> list[dict[str, Any]] | None:
+        """What a replay wrote down of each replication; None for a simulation."""
+        path = self.path / REPLAY
+        if not path.exists():
+            return None
+        facts: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["replications"]
+        return facts
+
     def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd
 
@@ -103,14 +116,16 @@ def write_run(
     summaries: Sequence[Summary] | None = None,
     table_format: Literal["csv", "parquet"] = "csv",
     figures: Callable[[Path], object] | None = None,
+    beside: Callable[[Path], object] | None = None,
 ) -> Path:
     """Write one scenario's replications into the folder ``path``; returns it.
 
     An existing folder is replaced if it is empty or holds a run and nothing else. ``summaries`` None: made
-    here with the scenario's warm-up. ``figures`` is called with an empty folder to draw into. Everything is
-    written beside ``path`` first and renamed at the end, so that a crash leaves the old folder or the new
-    one (or, between the two renames of a replacement, both under other names), never half of one. Raises
-    FolderError; for parquet without pyarrow, ImportError.
+    here with the scenario's warm-up. ``figures`` is called with an empty folder to draw into, ``beside`` with
+    the run's own, for the files that only replays have. Everything is written beside ``path`` first and
+    renamed at the end, so that a crash leaves the old folder or the new one (or, between the two renames of
+    a replacement, both under other names), never half of one. Raises FolderError; for parquet without
+    pyarrow, ImportError.
     """
     replications = [results] if isinstance(results, RunResult) else list(results)
     if not replications:
@@ -132,6 +147,8 @@ def write_run(
         if figures is not None:
             (draft / "figures").mkdir()
             figures(draft / "figures")
+        if beside is not None:
+            beside(draft)
         _replace(draft, target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)

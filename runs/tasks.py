@@ -51,12 +51,19 @@ class Trace:
         if not self.from_s <= start < self.to_s or (self.limit is not None and len(self.job) >= self.limit):
             self.dropped += 1
             return
-        self.start_s.append(start)
-        self.end_s.append(now_s)
-        self.job.append(worker.job.row)  # type: ignore[union-attr]
-        self.task.append(worker.task.index)  # type: ignore[union-attr]
-        self.worker.append(worker.index)
-        self.resident_bytes.append(worker.resident_bytes)
+        job, task = worker.job.row, worker.task.index  # type: ignore[union-attr]
+        self.append(start, now_s, job, task, worker.index, worker.resident_bytes)
+
+    def append(
+        self, start_s: float, end_s: float, job: int, task: int, worker: int, resident_bytes: int
+    ) -> None:
+        """One row, wherever it comes from."""
+        self.start_s.append(start_s)
+        self.end_s.append(end_s)
+        self.job.append(job)
+        self.task.append(task)
+        self.worker.append(worker)
+        self.resident_bytes.append(resident_bytes)
 
     def submitted(self, now_s: float, resident_bytes: int) -> None:
         """A network was built at submission."""

@@ -1,0 +1,231 @@
+"""Real time: threads drive the scheduler, one for each worker, and one lets requests arrive.
+
+The same calls in the same order as ``sim/engine.py``: one event at a time (a lock), all updates of an event
+first, then idle workers ask in index order. An event has one time: a task begins when the event that made it
+possible happens and ends when its end is noticed, so that what handing over takes is part of its duration,
+and a simulation with these durations does the same at the same times.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ..policies.graph import WHOLE_NETWORK, Kind
+from ..policies.scheduler import Composition, Job, Request, Scheduler
+from ..runs.driver import Driver
+from . import storage
+from .backend import Backend, Execution
+from .journal import Journal
+
+if TYPE_CHECKING:
+    from ..devices.model import Device
+    from ..policies.contract import Policy, Worker
+    from ..policies.graph import Task
+    from ..runs.records import Records
+    from ..workloads.workload import RequestPlan
+
+LEAD_S = 0.05
+"""From the call of ``run`` to time 0: all threads wait for work by then."""
+
+
+class _Worker(threading.Thread):
+    """A worker's thread and the task it is on."""
+
+    def __init__(self, engine: RealTimeEngine, worker: Worker, index: int, cpus: Sequence[int]) -> None:
+        super().__init__(name=worker.name, daemon=True)
+        self.engine = engine
+        self.worker = worker
+        self.index = index
+        self.cpus = cpus
+        self.job: Job | None = None
+        self.task: Task | None = None
+        self.go = threading.Semaphore(0)
+
+    def run(self) -> None:
+        """Take what is handed over, do it, say so; until there is nothing more to come."""
+        engine = self.engine
+        try:
+            if self.cpus:
+                os.sched_setaffinity(0, self.cpus)
+            storage.precise_timers()
+            while True:
+                self.go.acquire()
+                if engine.stopped:
+                    return
+                while (job := self.job) is not None:
+                    before = resource.getrusage(resource.RUSAGE_THREAD)
+                    engine.perform(job, self.task)  # type: ignore[arg-type]
+                    engine.completed(self, before)
+        except BaseException as error:
+            engine.fail(error)
+
+
+class RealTimeEngine(Driver):
+    """A run in real time, of one plan under one policy, with a backend that really executes.
+
+    ``cpus`` are the processors each worker is pinned to, in worker order. Times are seconds since time 0,
+    which is ``LEAD_S`` after the call of ``run``.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        device: Device,
+        plan: RequestPlan,
+        compositions: Callable[[Scheduler], Sequence[Composition]],
+        records: Records,
+        journal: Journal,
+        backend: Backend,
+        cpus: Sequence[Sequence[int]],
+    ) -> None:
+        self._now_s = 0.0
+        super().__init__(policy, device, plan, compositions, records, clock=lambda: self._now_s)
+        self.journal = journal
+        self.backend = backend
+        self.stopped = False
+        self.by_layer = device.runtime.weights_lifetime == "layer"
+        self.workers = [_Worker(self, w, i, cpus[i]) for i, w in enumerate(self.scheduler.workers)]
+        self._executions: dict[Job, Execution] = {}
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._zero_s = 0.0
+        self._arriving = True
+        self._unfinished = 0
+        self._scheduler_s = 0.0
+        self._error: BaseException | None = None
+
+    # -- driving ------------------------------------------------------------------------------------------
+
+    def run(self, until_s: float | None = None) -> None:
+        """Serve all requests, or those that come before ``until_s`` (closed streams end there).
+
+        Raises what a layer, the policy or the scheduler raised.
+        """
+        storage.precise_timers()
+        for worker in self.workers:
+            worker.start()
+        self._zero_s = time.monotonic() + LEAD_S
+        try:
+            self._let_arrive()
+            left = None if until_s is None else max(0.0, self._zero_s + until_s - time.monotonic())
+            self._done.wait(left)
+        finally:
+            self.stopped = True
+            for worker in self.workers:
+                worker.go.release()
+        if self._error is not None:
+            raise self._error
+
+    def _let_arrive(self) -> None:
+        arrival_s = 0.0
+        for gap_s, stream, kind in zip(self._gaps, self._streams, self._kinds, strict=True):
+            arrival_s += gap_s
+            storage.wait_until(self._zero_s + arrival_s)
+            if self._done.is_set():
+                return
+            with self._lock:
+                began_s = self._tick()
+                late_s = self._now_s - arrival_s
+                self.journal.state["late_s"][0] = max(late_s, float(self.journal.state["late_s"][0]))
+                self._submit(stream, kind, self._now_s)
+                self._settle(began_s)
+        with self._lock:
+            began_s = self._tick()
+            self._arriving = False
+            if self._closed:
+                self._refill()
+            self._settle(began_s)
+            self._end_if_done()
+
+    def _tick(self) -> float:
+        """A new event, at a time of its own; returns it on the clock of the machine."""
+        began_s = time.monotonic()
+        self._now_s = began_s - self._zero_s
+        return began_s
+
+    # -- requests -----------------------------------------------------------------------------------------
+
+    def _enter(self, request: Request, kind: int, first: int) -> None:
+        self.journal.arrived(request.arrival_s, request.stream, kind)
+        self._unfinished += self._sizes[kind]
+        super()._enter(request, kind, first)
+
+    def _on_done(self, job: Job) -> None:
+        self._unfinished -= 1
+        del self._executions[job]
+        super()._on_done(job)
+
+    def _end_if_done(self) -> None:
+        if not self._arriving and not self._unfinished:
+            self._done.set()
+
+    # -- tasks --------------------------------------------------------------------------------------------
+
+    def perform(self, job: Job, task: Task) -> None:
+        """Do what the task says, in the calling worker's thread."""
+        execution = self._executions[job]
+        if task.kind == Kind.INIT:
+            execution.init()
+        elif task.kind == Kind.LOAD:
+            execution.load(task.layer)
+        else:
+            execution.execute(task.layer)
+            if self.by_layer and task.layer != WHOLE_NETWORK:
+                execution.free_weights(task.layer)
+        if job.left == 1:
+            # The job's last task: what it holds leaves in this thread, not under the lock.
+            execution.close()
+
+    def completed(self, worker: _Worker, before: resource.struct_rusage) -> None:
+        """The worker's task is done: free, make successors ready, let idle workers ask."""
+        after = resource.getrusage(resource.RUSAGE_THREAD)
+        with self._lock:
+            if self.stopped:
+                worker.job = None
+                return
+            began_s = self._tick()
+            cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            switches = after.ru_nivcsw - before.ru_nivcsw
+            faults = after.ru_majflt - before.ru_majflt
+            self.journal.ended(worker.index, self._now_s, cpu_s, switches, faults)
+            job, task = worker.job, worker.task
+            worker.job = None
+            self.scheduler.finish(job, task)  # type: ignore[arg-type]
+            self._settle(began_s, worker)
+            self._end_if_done()
+
+    def _settle(self, began_s: float, own: _Worker | None = None) -> None:
+        """Idle workers ask in index order; ``own`` is the calling thread's worker, awake anyway."""
+        scheduler = self.scheduler
+        for worker in self.workers:
+            if worker.job is not None:
+                continue
+            entry = scheduler.next(worker.worker)
+            if entry is None:
+                continue
+            _, _, _, job, task = entry
+            if job not in self._executions:
+                self._executions[job] = self.backend.begin(job.network.name)
+            worker.task = task
+            worker.job = job
+            resident = scheduler.memory.resident_bytes
+            self.journal.began(worker.index, job.row, task.index, self._now_s, resident)
+            if worker is not own:
+                worker.go.release()
+        state = self.journal.state
+        self._scheduler_s += time.monotonic() - began_s
+        state["scheduler_s"][0] = self._scheduler_s
+        state["now_s"][0] = self._now_s
+        state["peak_bytes"][0] = scheduler.memory.peak_bytes
+
+    def fail(self, error: BaseException) -> None:
+        """Something went wrong: the run ends here, and ``run`` raises this."""
+        if self._error is None:
+            self._error = error
+        self.stopped = True
+        self._done.set()

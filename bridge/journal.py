@@ -1,0 +1,137 @@
+"""What happened in a replay, in memory that two processes share: it outlives the one that is killed.
+
+The process that replays writes, the one that watches it reads. Each row is there before it is counted, so
+that at any instant the first ``requests`` and ``tasks`` rows are whole.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Any, Self
+
+import numpy as np
+
+PREPARING, READY, RUNNING, DONE, FAILED = range(5)
+
+_STATE = np.dtype(
+    [
+        ("phase", "<i8"),
+        ("requests", "<i8"),
+        ("tasks", "<i8"),
+        ("scheduler_s", "<f8"),
+        ("late_s", "<f8"),
+        ("now_s", "<f8"),
+        ("peak_bytes", "<i8"),
+        ("submit_bytes", "<i8"),
+    ]
+)
+_WORKER = np.dtype([("job", "<i8"), ("task", "<i8"), ("start_s", "<f8"), ("resident_bytes", "<i8")])
+_REQUEST = np.dtype([("arrival_s", "<f8"), ("stream", "<i4"), ("composition", "<i4")])
+_TASK = np.dtype(
+    [
+        ("start_s", "<f8"),
+        ("end_s", "<f8"),
+        ("resident_bytes", "<i8"),
+        ("cpu_s", "<f8"),
+        ("job", "<i4"),
+        ("task", "<i4"),
+        ("worker", "<i4"),
+        ("switches", "<i4"),
+        ("faults", "<i8"),
+    ]
+)
+
+
+class JournalFull(RuntimeError):
+    """More happened than the journal has room for."""
+
+
+class Journal:
+    """Rows of a replay.
+
+    ``requests``: arrival_s (since the run's begin), stream, composition. ``tasks``, in order of completion:
+    start_s and end_s, the ledger's resident_bytes right after the start, job and task as in ``runs.Trace``,
+    worker, and what the worker's thread met meanwhile: processor time, involuntary context switches, major
+    page faults. ``workers``: what each worker is on (job -1: nothing). ``state``: how far it is.
+    """
+
+    def __init__(self, fd: int, workers: int, requests: int, tasks: int) -> None:
+        """Attach to the memory behind ``fd``, of ``size(...)`` bytes."""
+        self.capacity = (workers, requests, tasks)
+        self._map = mmap.mmap(fd, size_bytes(workers, requests, tasks))
+        self.fd = fd
+        place = 0
+
+        def table(kind: np.dtype[Any], rows: int) -> np.ndarray[Any, Any]:
+            nonlocal place
+            found = np.frombuffer(self._map, kind, rows, place)
+            place += kind.itemsize * rows
+            return found
+
+        self.state = table(_STATE, 1)[0:1]
+        self.workers = table(_WORKER, workers)
+        self.requests = table(_REQUEST, requests)
+        self.tasks = table(_TASK, tasks)
+
+    @classmethod
+    def create(cls, workers: int, requests: int, tasks: int) -> Self:
+        """A new journal; its pages are this process's, whoever writes them later."""
+        fd = os.memfd_create("edgesched-journal", os.MFD_CLOEXEC)
+        count = size_bytes(workers, requests, tasks)
+        os.ftruncate(fd, count)
+        journal = cls(fd, workers, requests, tasks)
+        journal._map[:] = bytes(count)  # a group's memory limit counts a page for who touches it first
+        journal.workers["job"] = -1
+        return journal
+
+    @property
+    def phase(self) -> int:
+        """PREPARING, READY, RUNNING, DONE or FAILED."""
+        return int(self.state["phase"][0])
+
+    def reach(self, phase: int) -> None:
+        """The replaying process has come to this phase."""
+        self.state["phase"][0] = phase
+
+    def arrived(self, arrival_s: float, stream: int, composition: int) -> None:
+        """A request came in."""
+        row = int(self.state["requests"][0])
+        if row >= len(self.requests):
+            raise JournalFull(f"more than {len(self.requests)} requests")
+        self.requests[row] = (arrival_s, stream, composition)
+        self.state["requests"][0] = row + 1
+
+    def began(self, worker: int, job: int, task: int, start_s: float, resident_bytes: int) -> None:
+        """A worker is on a task now."""
+        self.workers[worker] = (job, task, start_s, resident_bytes)
+
+    def ended(self, worker: int, end_s: float, cpu_s: float, switches: int, faults: int) -> None:
+        """The task that the worker was on is done."""
+        row = int(self.state["tasks"][0])
+        if row >= len(self.tasks):
+            raise JournalFull(f"more than {len(self.tasks)} tasks")
+        job, task, start_s, resident = self.workers[worker].item()
+        self.tasks[row] = (start_s, end_s, resident, cpu_s, job, task, worker, switches, faults)
+        self.state["tasks"][0] = row + 1
+        self.workers[worker]["job"] = -1
+
+    def finished_tasks(self) -> np.ndarray[Any, Any]:
+        """A copy of the rows of all finished tasks."""
+        return self.tasks[: int(self.state["tasks"][0])].copy()
+
+    def known_requests(self) -> np.ndarray[Any, Any]:
+        """A copy of the rows of all requests that came in."""
+        return self.requests[: int(self.state["requests"][0])].copy()
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        del self.state, self.workers, self.requests, self.tasks
+        self._map.close()
+        os.close(self.fd)
+
+
+def size_bytes(workers: int, requests: int, tasks: int) -> int:
+    """Bytes of a journal with room for so many rows."""
+    rows = (_STATE, 1), (_WORKER, workers), (_REQUEST, requests), (_TASK, tasks)
+    return sum(kind.itemsize * count for kind, count in rows)

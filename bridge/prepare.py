@@ -1,0 +1,64 @@
+"""From the names in a scenario to layer bundles on this machine, made once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from ..runs.resolve import network_of
+from ..traces.atomic import write_whole
+from . import bundle as layer_bundles
+from .bundle import Bundle, cache_folder
+from .generate import GENERATOR_VERSION, generate
+
+Tell = Callable[[str], None]
+
+
+def bundles_of(
+    names: Iterable[str],
+    folder: Path | None = None,
+    *,
+    cache: Path | None = None,
+    tell: Tell | None = None,
+) -> dict[str, Bundle]:
+    """The bundle of every named network: a user's model (``model.onnx``), or one of the catalogue.
+
+    Networks of the catalogue get random weights, the same each time: what a layer costs does not depend on
+    their values. ``folder`` is where relative files are looked up; ``tell`` hears what is being made. Raises
+    ValueError for unknown networks and unusable models.
+    """
+    return {name: _bundle(name, folder, cache or cache_folder(), tell or _say_nothing) for name in names}
+
+
+def _say_nothing(_: str) -> None:
+    """No one listens."""
+
+
+def _bundle(name: str, folder: Path | None, cache: Path, tell: Tell) -> Bundle:
+    if name.lower().endswith(".onnx"):
+        model = folder / name if folder is not None else Path(name)
+        tell(f"{model.stem}: cutting the model into layers")
+        return layer_bundles.bundle_of(model, cache=cache)
+    network = network_of(name)
+    layers = [{**asdict(layer), "attributes": dict(layer.attributes)} for layer in network.layers]
+    what = json.dumps([GENERATOR_VERSION, layers, network.input_shape], sort_keys=True)
+    known = cache / "generated" / f"{hashlib.sha256(what.encode()).hexdigest()}.json"
+    if known.exists():
+        made_of = json.loads(known.read_text(encoding="utf-8"))["source_sha256"]
+        found = layer_bundles.find(made_of, cache=cache, name=name)
+        if found is not None:
+            return found
+    tell(f"{name}: generating {network.weight_bytes / 1e6:.0f} MB of weights, cutting it into layers")
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="generating-") as scratch:
+        model = Path(scratch) / f"{name.replace('/', '_')}.onnx"
+        generate(network, model)
+        made = layer_bundles.bundle_of(model, name=name, cache=cache)
+    known.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"name": name, "source_sha256": made.source_sha256}) + "\n"
+    write_whole(known, lambda draft: draft.write_text(text, encoding="utf-8"))
+    return made
