@@ -29,6 +29,8 @@ class NetworkCost:
     """What policies believe one inference takes alone (Masa's and SJF's key); inf where unknown."""
     reservation_bytes: int
     """What Masa books for the network while it is active."""
+    arena_bytes: int
+    """Of ``init_start_bytes``, the arena that all outputs share; 0 where outputs are buffers of their own."""
     init_start_bytes: int
     init_end_bytes: int
     load_start_bytes: tuple[int, ...]
@@ -155,6 +157,7 @@ def network_cost(
         execute_s=tuple(seconds + runtime.dispatch_s for seconds in execute_s),
         expected_s=init_s + load_all + execute_all if expected_s is None else expected_s,
         reservation_bytes=0,
+        arena_bytes=arena_bytes,
         init_start_bytes=arena_bytes + (0 if by_layer else total),
         init_end_bytes=0,
         load_start_bytes=tuple(w * (copies + by_layer) for w in weights),

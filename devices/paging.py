@@ -69,12 +69,12 @@ class SwapModel:
 class _Blob:
     __slots__ = ("bytes", "chunk", "dead", "last", "n", "n_clean", "n_res", "state")
 
-    def __init__(self, nbytes: int, min_chunk: int, max_chunks: int) -> None:
+    def __init__(self, nbytes: int, min_chunk: int, max_chunks: int, pinned: bool = False) -> None:
         self.bytes = nbytes
         self.dead = False
         self.n_res = 0
         self.n_clean = 0
-        if nbytes < PIN_BELOW:
+        if pinned or nbytes < PIN_BELOW:
             self.n = 0
             self.chunk = self.last = 0
         else:
@@ -157,8 +157,11 @@ class Pager:
         self.stall_s: dict[int, float] = {}
 
     # -- blobs ---------------------------------------------------------------------------------
-    def allocate(self, blob: Hashable, nbytes: int) -> None:
+    def allocate(self, blob: Hashable, nbytes: int, *, stored: bool = False, pinned: bool = False) -> None:
         """Reserve address space; memory is taken at the first touch (small blobs: now).
+
+        ``stored``: the bytes lie on the device already, so that the first touch reads them (a mapped file).
+        ``pinned``: resident from now on to the release, whatever the size (no swap to go to).
 
         Raises:
             ValueError: the blob exists already, or ``nbytes`` is negative.
@@ -167,7 +170,9 @@ class Pager:
             raise ValueError(f"blob {blob!r} is allocated already")
         if nbytes < 0:
             raise ValueError("nbytes must not be negative")
-        b = _Blob(int(nbytes), self._min_chunk, self._max_chunks)
+        b = _Blob(int(nbytes), self._min_chunk, self._max_chunks, pinned)
+        if stored:
+            b.state = bytearray([_OUT]) * b.n
         self._blobs[blob] = b
         if not b.n:
             self.resident_bytes += b.bytes

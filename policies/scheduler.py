@@ -155,6 +155,8 @@ class Scheduler:
         self._tail: Job | None = None
         swap = device.memory.swap
         self.hard_limit_bytes: float = device.memory.usable_bytes + (0 if swap is None else swap.total_bytes)
+        if device.storage.reads == "mapped":
+            self.hard_limit_bytes = math.inf  # clean pages leave; what does not is small
         """What memory and swap hold together; a driver that has another guard (a cgroup) lifts it."""
 
     def graph(self, network: NetworkCost) -> NetworkGraph:

@@ -1,4 +1,4 @@
-"""Response-time curves of a sweep, whatever it sweeps: which axis goes where, and one figure for the rest."""
+"""Curves of a sweep, response times or energy, whatever it sweeps: which axis goes where, and one figure for the rest."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def draw_curves(
             saturated="saturated",
             unusable="unusable",
             x_label=title,
-            y_label=objective.label,
+            y_label=objective.label if objective.unit == "s" else f"{objective.label} ({objective.unit})",
             log_y=bool((table[column].dropna() > 0).all()),
             order=list(dict.fromkeys(table["series"])),
         )

@@ -140,7 +140,7 @@ class OverheadEngine(Engine):
         self._runs = [_Run() for _ in self.workers]
         self._scan = Tick(self.env, self._on_scan)
         device = self.scheduler.device
-        if device.memory.swap is not None:
+        if device.memory.swap is not None or device.storage.reads == "mapped":
             bulk = any(graph.bulk for c in self.compositions for graph in c.graphs)
             self._paged = PagedMemory(device, self.scheduler.memory, len(self.workers), bulk)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ..devices import access
 from ..devices.access import Program
+from ..devices.model import Swap
 from ..devices.paging import Pager, SwapModel
 from ..policies.graph import WHOLE_NETWORK, Kind
 
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
     from ..policies.scheduler import Job
     from ..workloads.network import Network
 
+MAPPED = SwapModel(read_bps=1.0, write_cost=0.0)
+"""Mapped weights: clean pages, nothing is ever written; the rate is the storage's."""
 Blob = tuple[str, int]
 """(kind of buffer, layer); the job is added when a job touches it."""
 WEIGHTS, OUTPUT, IM2COL, OTHER, COPY = "weights", "output", "im2col", "other", "copy"
+ARENA: Blob = ("arena", WHOLE_NETWORK)
 _KINDS = {"convolution": "conv", "depthwise": "conv", "fully-connected": "fc"}
 SLICE_S = 0.05
 """Longest compute between two looks at what runs beside it, while a task pages."""
@@ -49,26 +53,36 @@ class PagedMemory:
     While all that the ledger counts fits, the pager sleeps: tasks are only noted down, per job as [number,
     task, ended]. When something no longer fits, it wakes to exactly the state it would have had. Runs that
     never page are 1.6 times as fast for it.
+
+    With mapped weights (``Storage.reads``) what pages is the weights' file, there is no other swap, and the
+    pager is awake from the start, because loading itself is paging.
     """
 
     def __init__(self, device: Device, ledger: Ledger, workers: int, bulk: bool) -> None:
         memory = device.memory
         self._ledger = ledger
-        self._asleep = True
+        self._mapped = device.storage.reads == "mapped"
+        self._asleep = not self._mapped
         self._notes: dict[int, list[list[Any]]] = {}
         self._number = 0
-        swap = memory.swap
-        assert swap is not None
+        swap = memory.swap or Swap(total_bytes=0, read_bytes_per_s=1.0)
         self.runtime: Runtime = device.runtime
+        model = SwapModel(
+            read_bps=swap.read_bytes_per_s,
+            write_cost=swap.write_cost,
+            queue_gain=swap.queue_gain if workers > 1 else 1.0,
+            penalty=swap.bulk_penalty if bulk else 1.0,
+        )
+        if self._mapped:
+            storage = device.storage
+            rate = storage.pace_bytes_per_s or storage.read_bytes_per_s
+            if rate is None:
+                raise ValueError("mapped weights need storage.read_bytes_per_s or storage.pace_bytes_per_s")
+            model = replace(MAPPED, read_bps=rate)
         self.pager = Pager(
             memory.usable_bytes,
             memory.base_bytes,
-            SwapModel(
-                read_bps=swap.read_bytes_per_s,
-                write_cost=swap.write_cost,
-                queue_gain=swap.queue_gain if workers > 1 else 1.0,
-                penalty=swap.bulk_penalty if bulk else 1.0,
-            ),
+            model,
             # One worker has nobody to take turns with: its tasks need no slices.
             quantum_s=SLICE_S if workers > 1 else math.inf,
             request_bytes=swap.request_bytes if workers > 1 else math.inf,
@@ -103,6 +117,8 @@ class PagedMemory:
             self._wake()
         touches = self._of(task)
         self._allocate(row, touches.allocates)
+        if self._mapped and task.kind == Kind.LOAD:
+            work_s = 0.0  # loading is nothing but reading
         blobs = [None if blob is None else (row, *blob) for blob in touches.blobs]
         if self.pager.settle(touches.program, blobs):
             return None
@@ -124,7 +140,7 @@ class PagedMemory:
             return
         for blob in sorted(self._held.pop(job.row, ())):
             self.pager.release((job.row, *blob))
-        self._asleep = not self._held
+        self._asleep = not self._held and not self._mapped
 
     def _wake(self) -> None:
         """Bring the pager to where the tasks noted down would have brought it; none of them faulted."""
@@ -153,7 +169,8 @@ class PagedMemory:
         held = self._held.setdefault(row, set())
         for blob, size in blobs:
             held.add(blob)
-            self.pager.allocate((row, *blob), size)
+            stored = self._mapped and blob[0] == WEIGHTS
+            self.pager.allocate((row, *blob), size, stored=stored, pinned=self._mapped and not stored)
 
     def _of(self, task: Task) -> _Touches:
         touches = self._touches.get(task)
@@ -165,14 +182,18 @@ class PagedMemory:
         network = task.network.network
         by_layer = self.runtime.weights_lifetime == "layer"
         copies = network.load_copies if self.runtime.load_copies else 0
+        arena_bytes = task.network.arena_bytes
         if task.kind == Kind.INIT:
-            weights = [] if by_layer else _weight_blobs(network)
-            return _Touches(weights, access.fill_program(len(weights)), [b for b, _ in weights], [])
+            made = [] if by_layer else _weight_blobs(network)
+            if arena_bytes:
+                made.append((ARENA, arena_bytes))
+            return _Touches(made, access.fill_program(len(made)), [blob for blob, _ in made], [])
         if task.kind == Kind.LOAD:
             return _loading(network, task.layer, copies, by_layer)
         if task.layer == WHOLE_NETWORK:
             return _executing_all(task.network)
-        return _executing(network, task.layer, by_layer, self.runtime.outputs_lifetime == "liveness")
+        alive = self.runtime.outputs_lifetime == "liveness"
+        return _executing(network, task.layer, by_layer, alive, arena_bytes > 0)
 
 
 def _weight_blobs(network: Network) -> list[tuple[Blob, int]]:
@@ -201,19 +222,26 @@ def _loading(network: Network, layer: int, copies: int, by_layer: bool) -> _Touc
     )
 
 
-def _layer_blobs(network: Network, index: int) -> tuple[list[tuple[Blob, int]], list[Blob | None]]:
-    """What executing a layer allocates, and its blobs by the positions of ``access.layer_program``."""
+def _layer_blobs(
+    network: Network, index: int, arena: bool
+) -> tuple[list[tuple[Blob, int]], list[Blob | None]]:
+    """What executing a layer allocates, and its blobs by the positions of ``access.layer_program``.
+
+    In an ``arena`` outputs are no buffers of their own: what a layer reads and writes lies there.
+    """
     layer = network.layers[index]
-    sizes = {IM2COL: layer.workspace_bytes, OTHER: layer.scratch_bytes, OUTPUT: layer.output_bytes}
+    output_bytes = 0 if arena else layer.output_bytes
+    sizes = {IM2COL: layer.workspace_bytes, OTHER: layer.scratch_bytes, OUTPUT: output_bytes}
     allocates: list[tuple[Blob, int]] = [((kind, index), size) for kind, size in sizes.items() if size]
     source = network.buffer_of[layer.inputs[0]] if layer.inputs else None
     has_source = source is not None and network.layers[source].output_bytes > 0
+    result: Blob | None = (OUTPUT, index) if layer.output_bytes else None
     blobs: list[Blob | None] = [
-        (OUTPUT, source) if has_source and source is not None else None,
+        ARENA if arena else (OUTPUT, source) if has_source and source is not None else None,
         (WEIGHTS, index) if layer.weight_bytes else None,
         (IM2COL, index) if layer.workspace_bytes else None,
         (OTHER, index) if layer.scratch_bytes else None,
-        (OUTPUT, index) if layer.output_bytes else None,
+        ARENA if arena else result,
     ]
     return allocates, blobs
 
@@ -236,9 +264,9 @@ def _layer_program(network: Network, index: int) -> Program:
     )
 
 
-def _executing(network: Network, index: int, by_layer: bool, liveness: bool) -> _Touches:
+def _executing(network: Network, index: int, by_layer: bool, liveness: bool, arena: bool) -> _Touches:
     """EXECUTE of one layer; its own buffers go when it is done."""
-    allocates, blobs = _layer_blobs(network, index)
+    allocates, blobs = _layer_blobs(network, index, arena)
     releases: list[Blob] = [blob for blob, _ in allocates if blob[0] != OUTPUT]
     if by_layer:
         releases.append((WEIGHTS, index))
@@ -254,7 +282,7 @@ def _executing_all(cost: NetworkCost) -> _Touches:
     position: dict[Blob, int] = {}
     parts = []
     for index in range(len(network.layers)):
-        own, blobs = _layer_blobs(network, index)
+        own, blobs = _layer_blobs(network, index, cost.arena_bytes > 0)
         allocates += own
         where = [-1 if blob is None else position.setdefault(blob, len(position)) for blob in blobs]
         parts.append((_layer_program(network, index), cost.execute_s[index], where))

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..devices.model import Device
 from ..policies.contract import Policy
 from ..policies.scheduler import Composition, DoesNotFit, Scheduler
+from ..runs.power import power_of
 from ..runs.records import Records
 from ..runs.result import Infeasible, RunResult
 from ..runs.scenario import Scenario
@@ -63,6 +64,7 @@ def simulate(
         paged_out_bytes=paged[1],
         trace=trace,
         infeasible=infeasible,
+        power=power_of(device, engine.scheduler.workers),
         warnings=[] if infeasible is not None or until_s is not None else _stuck(scenario, records),
     )
 
@@ -90,7 +92,8 @@ def _engine(
     runtime = device.runtime
     delays = (runtime.dispatch_period_s, runtime.worker_pause_s, runtime.worker_poll_s, runtime.submission_s)
     shares = runtime.slowdown or device.storage.pace_bytes_per_s is not None
-    if any(delays) or shares or noise is not None or device.memory.swap is not None:
+    pages = device.memory.swap is not None or device.storage.reads == "mapped"
+    if any(delays) or shares or noise is not None or pages:
         return OverheadEngine(policy, device, plan, expand, records, trace, noise)
     return Engine(policy, device, plan, expand, records, trace)
 
