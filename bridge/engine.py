@@ -58,11 +58,17 @@ class _Worker(threading.Thread):
                 if engine.stopped:
                     return
                 while (job := self.job) is not None:
-                    before = resource.getrusage(resource.RUSAGE_THREAD)
+                    before = _counters()
                     engine.perform(job, self.task)  # type: ignore[arg-type]
                     engine.completed(self, before)
         except BaseException as error:
             engine.fail(error)
+
+
+def _counters() -> tuple[float, int, int]:
+    """The calling thread's processor time, involuntary context switches and major page faults."""
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return time.thread_time(), usage.ru_nivcsw, usage.ru_majflt
 
 
 class RealTimeEngine(Driver):
@@ -181,18 +187,15 @@ class RealTimeEngine(Driver):
             # The job's last task: what it holds leaves in this thread, not under the lock.
             execution.close()
 
-    def completed(self, worker: _Worker, before: resource.struct_rusage) -> None:
+    def completed(self, worker: _Worker, before: tuple[float, int, int]) -> None:
         """The worker's task is done: free, make successors ready, let idle workers ask."""
-        after = resource.getrusage(resource.RUSAGE_THREAD)
+        cpu_s, switches, faults = (now - then for now, then in zip(_counters(), before, strict=True))
         with self._lock:
             if self.stopped:
                 worker.job = None
                 return
             began_s = self._tick()
-            cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            switches = after.ru_nivcsw - before.ru_nivcsw
-            faults = after.ru_majflt - before.ru_majflt
-            self.journal.ended(worker.index, self._now_s, cpu_s, switches, faults)
+            self.journal.ended(worker.index, self._now_s, cpu_s, int(switches), int(faults))
             job, task = worker.job, worker.task
             worker.job = None
             self.scheduler.finish(job, task)  # type: ignore[arg-type]

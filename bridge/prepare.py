@@ -11,9 +11,8 @@ from pathlib import Path
 
 from ..runs.resolve import network_of
 from ..traces.atomic import write_whole
-from . import bundle as layer_bundles
-from .bundle import Bundle, cache_folder
-from .generate import GENERATOR_VERSION, generate
+from .bundle import Bundle
+from .cache import bundle_of, cache_folder, kept
 
 Tell = Callable[[str], None]
 
@@ -42,14 +41,16 @@ def _bundle(name: str, folder: Path | None, cache: Path, tell: Tell) -> Bundle:
     if name.lower().endswith(".onnx"):
         model = folder / name if folder is not None else Path(name)
         tell(f"{model.stem}: cutting the model into layers")
-        return layer_bundles.bundle_of(model, cache=cache)
+        return bundle_of(model, cache=cache)
+    from .generate import GENERATOR_VERSION, generate
+
     network = network_of(name)
     layers = [{**asdict(layer), "attributes": dict(layer.attributes)} for layer in network.layers]
     what = json.dumps([GENERATOR_VERSION, layers, network.input_shape], sort_keys=True)
     known = cache / "generated" / f"{hashlib.sha256(what.encode()).hexdigest()}.json"
     if known.exists():
         made_of = json.loads(known.read_text(encoding="utf-8"))["source_sha256"]
-        found = layer_bundles.find(made_of, cache=cache, name=name)
+        found = kept(made_of, name=name, cache=cache)
         if found is not None:
             return found
     tell(f"{name}: generating {network.weight_bytes / 1e6:.0f} MB of weights, cutting it into layers")
@@ -57,8 +58,8 @@ def _bundle(name: str, folder: Path | None, cache: Path, tell: Tell) -> Bundle:
     with tempfile.TemporaryDirectory(dir=cache, prefix="generating-") as scratch:
         model = Path(scratch) / f"{name.replace('/', '_')}.onnx"
         generate(network, model)
-        made = layer_bundles.bundle_of(model, name=name, cache=cache)
+        made = bundle_of(model, name=name, cache=cache)
     known.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"name": name, "source_sha256": made.source_sha256}) + "\n"
+    text = json.dumps({"name": name, "source_sha256": made.description.source_sha256}) + "\n"
     write_whole(known, lambda draft: draft.write_text(text, encoding="utf-8"))
     return made

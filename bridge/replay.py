@@ -118,7 +118,7 @@ def replay(
             "nice": nice,
             "disturbance": asdict(host.Disturbance.between(before, host.Snapshot.take())),
             "host": host.facts(),
-            "bundles": {name: bundle.key for name, bundle in bundles.items()},
+            "bundles": {name: bundle.sha256 for name, bundle in bundles.items()},
         }
         return _written(setup, compositions, workers, book, watch, facts)
     finally:

@@ -47,6 +47,11 @@ USER_ERRORS = (
     ("traces.table", "ProfileError"),
     ("workloads.catalogue", "UnknownNetworkError"),
     ("workloads.onnx_graph", "OnnxImportError"),
+    ("bridge.bundle", "BundleError"),
+    ("bridge.generate", "GenerateError"),
+    ("bridge.replay", "ReplayError"),
+    ("bridge.storage", "StorageError"),
+    ("bridge.host", "HostError"),
 )
 """What a user can put right: shown as a message, without a traceback."""
 

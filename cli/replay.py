@@ -84,7 +84,8 @@ def replay(
         write_replay(out, replays, summaries)
     if json_file is not None:
         _write_json(json_file, {"together": across(summaries), "replications": summaries})
-    show_run(source.data, replays[0].result, summaries, across(summaries), swept=bool(checked.sweep))
+    swept = bool(checked.sweep)
+    show_run(source.data, replays[0].result, summaries, across(summaries), swept=swept, clock="measured")
     _show_facts(replays)
     code = EXIT[replays[-1].outcome]
     if code:

@@ -27,11 +27,15 @@ def show_run(
     together: Mapping[str, Any],
     *,
     swept: bool,
+    clock: str = "simulated",
 ) -> None:
-    """Print the run: ``data`` is the scenario as written, ``result`` its first replication."""
+    """Print the run: ``data`` is the scenario as written, ``result`` its first replication.
+
+    ``clock`` says of its times whether they were simulated or measured.
+    """
     screen = console()
     screen.print(_verdict(together["status"]), style=_style(together["status"]))
-    screen.print(_circumstances(data, result, summaries, together))
+    screen.print(_circumstances(data, result, summaries, together, clock))
     if result.infeasible is not None:
         screen.print()
         screen.print(_shortage(result))
@@ -68,6 +72,7 @@ def _circumstances(
     result: RunResult,
     summaries: Sequence[Mapping[str, Any]],
     together: Mapping[str, Any],
+    clock: str,
 ) -> Table:
     rows = table("", "", wrap=("",))
     rows.show_header = False
@@ -82,7 +87,7 @@ def _circumstances(
     if first["warmup_requests"]:
         count += f" ({first['warmup_requests']:,} of them warm-up)"
     repeated = f", {len(summaries)} replications" if len(summaries) > 1 else ""
-    rows.add_row("requests", f"{count} in {seconds(first['end_s'])} simulated{repeated}, seed {result.seed}")
+    rows.add_row("requests", f"{count} in {seconds(first['end_s'])} {clock}{repeated}, seed {result.seed}")
     if first["requests"] > 1:
         rows.add_row("arrivals", _rate(first["arrival_rate_per_s"]))
     if together["status"] == "ok":
