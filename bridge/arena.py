@@ -50,7 +50,7 @@ def place(spans: Sequence[Span]) -> tuple[tuple[int, ...], int]:
 
 
 def _smallest_gap(busy: Sequence[tuple[int, int]], size_bytes: int) -> int:
-    """Offset of the smallest gap between ``busy`` parts that holds ``size_bytes``; behind all if none does."""
+    """Offset of the smallest gap between ``busy`` parts that holds ``size_bytes``; else behind all."""
     best: tuple[int, int] | None = None
     end = 0
     for start, stop in busy:

@@ -1,8 +1,8 @@
 """What a node of an optimised graph was in the original one: its name, operation class and work.
 
 Optimisation fuses, renames and pads. onnxruntime keeps a trace in names: a fused node is called
-``fused <name>`` after the node it absorbed, one in blocked layout ``<tensor>_nchwc`` after the original tensor,
-and tensors that the optimiser did not touch keep theirs.
+``fused <name>`` after the node it absorbed, one in blocked layout ``<tensor>_nchwc`` after the original
+tensor, and tensors that the optimiser did not touch keep theirs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from typing import Any
 from ..workloads.onnx_graph import DEFAULT_DOMAINS, OnnxGraph, operator
 from ..workloads.onnx_import import CONVOLUTIONS, OTHER_OPS, PRODUCTS
 from .slicing import NCHWC_DOMAIN
+
+RUNTIME_DOMAINS = (NCHWC_DOMAIN, "com.microsoft")
+"""Where onnxruntime has its variants of standard operators, under the same names or ``Fused`` before them."""
 
 MAX_FUSED = 8
 """Longest chain of original nodes that one optimised node is searched in."""
@@ -39,8 +42,9 @@ def classify(node: Any, shape_of: ShapeOf, stored: Collection[str]) -> tuple[str
     known shapes, by the formulas of ``workloads.onnx_import``; it is 0 elsewhere.
     """
     kind = operator(node)
-    if node.domain == NCHWC_DOMAIN or (node.domain == "com.microsoft" and node.op_type.startswith("Fused")):
-        kind = node.op_type.removeprefix("Fused")
+    plain = node.op_type.removeprefix("Fused")
+    if node.domain in RUNTIME_DOMAINS and plain in CONVOLUTIONS | PRODUCTS | OTHER_OPS:
+        kind = plain
     if kind in CONVOLUTIONS:
         data, weights = (shape_of(node.input[position]) for position in CONVOLUTIONS[kind])
         grid = data if kind == "ConvTranspose" else shape_of(node.output[0])

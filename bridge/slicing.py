@@ -57,10 +57,10 @@ class _Cutter:
 
     def pieces(self, outputs: Collection[str]) -> list[Piece]:
         for index, node in enumerate(self.nodes):
-            if self.homes_read(index):
-                self.settle(index, None if self.is_layer(node) else max(self.homes_read(index)))
-            elif self.is_layer(node):
+            if self.is_layer(node):
                 self.settle(index, None)
+            elif homes := self.homes_read(index):
+                self.settle(index, max(homes))
         for index in range(len(self.nodes)):  # what no layer reads: the network returns it
             if index not in self.home:
                 self.settle(index, max(self.homes_read(index), default=None))

@@ -47,7 +47,7 @@ USER_ERRORS = (
     ("traces.table", "ProfileError"),
     ("workloads.catalogue", "UnknownNetworkError"),
     ("workloads.onnx_graph", "OnnxImportError"),
-    ("bridge.bundle", "BundleError"),
+    ("bridge.description", "BundleError"),
     ("bridge.generate", "GenerateError"),
     ("bridge.replay", "ReplayError"),
     ("bridge.storage", "StorageError"),
