@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LATER = {
+    "recommend": "Choose a policy from a finished sweep and write its scenario.",
     "validate": "Check the simulator against theory and measurements.",
     "calibrate": "Fit the numbers of a board from measurements.",
     "profile": "Measure the layers of a network on this device.",
     "replay": "Run a policy on this device.",
     "compare": "Hold a simulation against its replay.",
+    "verify": "Measure this machine, simulate, replay and compare.",
 }
 """Commands in modules of their own (``cli/NAME.py`` with a Typer ``app``), which are loaded when they run.
 
@@ -41,6 +43,7 @@ USER_ERRORS = (
     ("runs.grid", "GridError"),
     ("sim.runner", "RunnerError"),
     ("sim.rowfile", "RowFileError"),
+    ("sim.pairing", "ComparisonError"),
     ("devices.boards", "BoardError"),
     ("devices.costing", "CostError"),
     ("policies.registry", "PolicyError"),
@@ -52,6 +55,10 @@ USER_ERRORS = (
     ("bridge.replay", "ReplayError"),
     ("bridge.storage", "StorageError"),
     ("bridge.host", "HostError"),
+    ("bridge.archive", "PackageError"),
+    ("bridge.store", "StoreError"),
+    ("bridge.ssh", "SshError"),
+    ("bridge.remote", "RemoteError"),
 )
 """What a user can put right: shown as a message, without a traceback."""
 

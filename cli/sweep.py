@@ -6,20 +6,19 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..sim.objectives import Objective
+from .choices import SHOWN_PLACES, amount, number, show_choices
 from .files import check_folder
-from .terminal import console, interval, seconds, table
+from .terminal import console, interval, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ..sim.sweep import Sweep
-
-SHOWN_PLACES = 200
 
 
 def sweep(
@@ -126,7 +125,7 @@ def _show(done: Sweep, figures: list[Path]) -> None:
         screen.print(f"  failed: {error}", style="red")
     if len(done.choice):
         screen.print()
-        _show_choice(screen, done)
+        show_choices(screen, done.choice, done.axes, done.objective, done.objective.choice_file)
     elif len(done.means):
         screen.print()
         screen.print(_means(done))
@@ -138,94 +137,17 @@ def _show(done: Sweep, figures: list[Path]) -> None:
             screen.print(f"figure: {figure} (and .pdf)")
 
 
-def _show_choice(screen: Any, done: Sweep) -> None:
-    from ..sim.figures import short, value_label
-
-    others = [axis for axis in done.choice.columns if axis in done.axes]
-    objective = done.objective
-    screen.print(f"Which policy to choose where (smallest {objective.label}, 95 % intervals)", style="bold")
-    apart, along = others[:-1], others[-1:]
-    places = done.choice.head(SHOWN_PLACES)
-    groups: Any = places.groupby(apart, sort=False) if apart else [((), places)]
-    for values, part in groups:
-        title = ", ".join(
-            f"{short(axis)} {value_label(axis, value)}" for axis, value in zip(apart, values, strict=True)
-        )
-        screen.print()
-        screen.print(_choice(part, along, objective, title or None))
-    if len(done.choice) > SHOWN_PLACES:
-        screen.print(f"... {len(done.choice) - SHOWN_PLACES} more in {objective.choice_file}")
-    screen.print()
-    screen.print(f"next/best: {objective.label}, next policy over the best, on the same arrivals")
-    if (done.choice["verdict"] == "tie").any():
-        screen.print("tie: that ratio's interval covers 1")
-    if done.choice["saturated"].astype(bool).any():
-        screen.print("*: saturated, response times grow as long as the run lasts")
-
-
-def _choice(part: Any, along: list[str], objective: Objective, title: str | None) -> Table:
-    from ..sim.figures import short, value_label
-
-    heads = [short(axis) for axis in along]
-    rows = table(
-        *heads,
-        "choose",
-        objective.value,
-        "",
-        "next",
-        "next/best",
-        "",
-        "",
-        right=(*heads, objective.value, "next/best"),
-        title=title,
-    )
-    for row in part.to_dict("records"):
-        overloaded = str(row["saturated"]).split()
-        note = {"tie": "tie", "unsure": "1 replication", "none": "none works"}.get(row["verdict"], "")
-        note = "; ".join(part for part in (note, row["unusable"]) if part)
-        rows.add_row(
-            *(value_label(axis, row[axis]) for axis in along),
-            _named(row["best"], overloaded),
-            seconds(_number(row[objective.column])),
-            _range(row[f"{objective.column}_lo"], row[f"{objective.column}_hi"]),
-            _named(row["next"], overloaded),
-            _three(_number(row["ratio"])),
-            _range(row["ratio_lo"], row["ratio_hi"]),
-            note,
-        )
-    return rows
-
-
-def _named(policy: Any, overloaded: list[str]) -> str:
-    if not isinstance(policy, str):
-        return "-"
-    return f"{policy}*" if policy in overloaded else policy
-
-
-def _range(low: Any, high: Any) -> str:
-    return "" if _number(low) is None or _number(high) is None else f"{_three(low)}..{_three(high)}"
-
-
-def _three(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None or value != value else float(value)
-
-
 def _means(done: Sweep) -> Table:
     from ..sim.figures import short, value_label
 
     heads, column = [short(axis) for axis in done.axes], done.objective.column
+    show = amount(done.objective)
     rows = table(*heads, done.objective.label, "95 % interval", "status", right=(done.objective.label,))
     for row in done.means.head(SHOWN_PLACES).to_dict("records"):
         rows.add_row(
             *(value_label(axis, row[axis]) for axis in done.axes),
-            seconds(_number(row.get(column))),
-            interval(_number(row.get(f"{column}_lo")), _number(row.get(f"{column}_hi"))),
+            show(number(row.get(column))),
+            interval(number(row.get(f"{column}_lo")), number(row.get(f"{column}_hi")), show),
             f"{row['status']}{', saturated' if row.get('saturated') is True else ''}",
         )
     return rows

@@ -68,6 +68,16 @@ def seconds(value: float | None) -> str:
     return "0 s" if value == 0 else f"{significant(value / 1e-9)} ns"
 
 
+def joules(value: float | None) -> str:
+    """An energy in the unit that suits it: 15.5 J, 120 mJ."""
+    if value is None:
+        return "-"
+    for unit, name in ((1e3, "kJ"), (1.0, "J"), (1e-3, "mJ")):
+        if abs(value) >= unit:
+            return f"{significant(value / unit)} {name}"
+    return "0 J" if value == 0 else f"{significant(value / 1e-6)} µJ"
+
+
 def size(value: float | None) -> str:
     """Bytes in binary units: 512 MiB, 5.86 KiB."""
     if value is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..policies.graph import NetworkGraph
+from .power import ProcessorPower
 from .records import Records
 from .tasks import Trace
 
@@ -54,4 +55,6 @@ class RunResult:
     paged_out_bytes: int = 0
     trace: Trace | None = None
     infeasible: Infeasible | None = None
+    power: tuple[ProcessorPower, ...] | None = None
+    """Per processor; None where the board does not know it (``runs/power.py``)."""
     warnings: list[str] = field(default_factory=list)

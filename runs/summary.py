@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import statistics
+from .power import energy_j
 from .result import RunResult
 from .statistics import CONFIDENCE, Estimate
 from .tables import Array, Columns, columns, network_names
@@ -25,6 +26,7 @@ AVERAGED = (
     "job_waiting_mean_s",
     "throughput_per_s",
     "deadline_missed_share",
+    "energy_per_request_j",
 )
 """What ``across`` gives an interval over replications."""
 
@@ -78,6 +80,7 @@ def summarise(
             name: _ratio(busy_s, result.end_s)
             for name, busy_s in zip(result.workers, result.busy_s, strict=True)
         },
+        "energy_per_request_j": _energy_per_request(result, finished),
         "peak_bytes": result.peak_bytes,
         "limit_bytes": result.limit_bytes,
         "paged_in_bytes": result.paged_in_bytes,
@@ -96,6 +99,13 @@ def _status(result: RunResult, finished: int, count: int) -> tuple[str, str | No
     if finished < count:
         return "incomplete", f"{count - finished} of {count} requests are unfinished at {result.end_s:g} s"
     return "ok", None
+
+
+def _energy_per_request(result: RunResult, finished: int) -> float | None:
+    """Joules per finished request; None where none finished or the board's power is not known."""
+    if result.power is None or not finished:
+        return None
+    return _plain(energy_j(result.power, result.busy_s, result.end_s) / finished)
 
 
 def _responses(response_s: Array, confidence: float) -> Summary:

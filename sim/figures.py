@@ -1,4 +1,4 @@
-"""Curves of a sweep, response times or energy, whatever it sweeps: which axis goes where, and one figure for the rest."""
+"""Curves of a sweep, whatever it sweeps: which axis goes where, and one figure for the rest."""
 
 from __future__ import annotations
 

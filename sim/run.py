@@ -13,7 +13,7 @@ from ..runs.power import power_of
 from ..runs.records import Records
 from ..runs.result import Infeasible, RunResult
 from ..runs.scenario import Scenario
-from ..runs.setup import set_up
+from ..runs.setup import Setup, set_up
 from ..runs.tasks import Trace
 from ..workloads.workload import RequestPlan, child_generator
 from .engine import Engine
@@ -32,12 +32,15 @@ def simulate(
     Raises ``ScenarioError`` for what the scenario names and does not exist.
     """
     setup = set_up(scenario, replication, folder=folder)
-    device, plan = setup.device, setup.plan
-    records = Records()
-    noise = _noise(device, scenario, replication)
-    engine = _engine(setup.policy, device, plan, setup.expand, records, trace, noise)
+    noise = _noise(setup.device, scenario, replication)
+    engine = _engine(setup.policy, setup.device, setup.plan, setup.expand, Records(), trace, noise)
+    return run_out(setup, engine, setup.until_s)
+
+
+def run_out(setup: Setup, engine: Engine, until_s: float | None) -> RunResult:
+    """Run the engine to the end of all requests, or to ``until_s``, and put down what came of it."""
+    scenario, plan, records = setup.scenario, engine.plan, engine.records
     infeasible = None
-    until_s = setup.until_s
     try:
         engine.run(until_s)
     except DoesNotFit as error:
@@ -47,9 +50,9 @@ def simulate(
     return RunResult(
         scenario=scenario.model_dump(mode="json"),
         policy=scenario.policy.name,
-        device=device.name,
+        device=setup.device.name,
         seed=scenario.run.seed,
-        replication=replication,
+        replication=setup.replication,
         graphs=[c.graphs for c in engine.compositions],
         streams=list(plan.streams),
         deadline_s=list(plan.deadline_s),
@@ -62,9 +65,9 @@ def simulate(
         limit_bytes=ledger.limit_bytes,
         paged_in_bytes=paged[0],
         paged_out_bytes=paged[1],
-        trace=trace,
+        trace=engine.trace,
         infeasible=infeasible,
-        power=power_of(device, engine.scheduler.workers),
+        power=power_of(setup.device, engine.scheduler.workers),
         warnings=[] if infeasible is not None or until_s is not None else _stuck(scenario, records),
     )
 

@@ -1,6 +1,7 @@
 """A sweep: every point of a scenario's grid, resumable, with its results in one folder.
 
     scenario.yaml        the scenario with its sweep, as it was run
+    sweep.json           marker, version, and the scenario's own file: what it names is looked up beside that
     points.jsonl         one line per finished point, append-only (``sim/rowfile.py``)
     points.csv           one row per point and replication, in the order of the grid
     means.csv            one row per point: means over replications with intervals
@@ -16,6 +17,7 @@ however many workers ran it and however often it was killed.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ from ..runs.tables import request_columns, write_csv
 from ..traces.atomic import write_whole
 from .executors import cluster_executor, local_executor
 from .objectives import Objective
+from .power import check_power
 from .recommend import recommend, saturated
 from .rowfile import merge
 from .run import simulate
@@ -45,7 +48,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Progress = Callable[[int, int, int], None]
-SCENARIO, POINTS, TABLE, MEANS, FIGURES = (
+FORMAT = "edgesched sweep"
+FORMAT_VERSION = 1
+MARKER, SCENARIO, POINTS, TABLE, MEANS, FIGURES = (
+    "sweep.json",
     "scenario.yaml",
     "points.jsonl",
     "points.csv",
@@ -107,13 +113,15 @@ def run_sweep(
     """
     version = metadata.version("edgesched")
     points = source.points(version=version)
+    if objective is Objective.energy:
+        check_power(source, [point.scenario for point in points])
     text = yaml.safe_dump(source.data, sort_keys=False, allow_unicode=True)
     _check_folder(out, text, force)
     folder = str(source.folder.resolve())
     todo = {p.key: {"scenario": p.scenario, "replication": p.replication, "folder": folder} for p in points}
     factory = _executors(cluster, workers)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(out / SCENARIO, text)
+    _begin(out, source, text, version)
     report = run_points(
         run_point,
         todo,
@@ -125,6 +133,23 @@ def run_sweep(
     )
     rows = merge(out / POINTS, [point.key for point in points])
     return _tables(out, points, rows, report, objective)
+
+
+def _begin(out: Path, source: Source, text: str, version: str) -> None:
+    """Write what the sweep is; the tables of another one go, so that what is there is finished."""
+    stored = out / SCENARIO
+    if not stored.exists() or stored.read_text(encoding="utf-8") != text:
+        for name in (TABLE, MEANS):
+            (out / name).unlink(missing_ok=True)
+    write_text(stored, text)
+    marker = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "version": version,
+        "scenario": os.path.relpath(source.path.resolve(), out.resolve()),
+        "set": dict(source.overrides),
+    }
+    write_text(out / MARKER, json.dumps(marker, indent=2, ensure_ascii=False) + "\n")
 
 
 def _executors(cluster: str | None, workers: int) -> Callable[[], Executor]:
@@ -163,20 +188,22 @@ def _tables(
     import pandas as pd
 
     table = [
-        {**_labels(point), "replication": point.replication, **_columns(row)}
+        {**labels(point.settings), "replication": point.replication, **_columns(row)}
         for point, row in zip(points, rows, strict=True)
     ]
     groups: dict[str, list[tuple[Point, dict[str, Any]]]] = {}
     for point, row in zip(points, rows, strict=True):
         groups.setdefault(json.dumps(point.settings, sort_keys=True), []).append((point, row))
-    means = [{**_labels(m[0][0]), **_mean([row for _, row in m])} for m in groups.values()]
+    means = [{**labels(m[0][0].settings), **_mean([row for _, row in m])} for m in groups.values()]
     axes = list(dict.fromkeys(path for point in points for path in point.settings))
-    choice = recommend(axes, [(_labels(m[0][0]), [row for _, row in m]) for m in groups.values()], objective)
+    choice = recommend(
+        axes, [(labels(m[0][0].settings), [row for _, row in m]) for m in groups.values()], objective
+    )
     sweep = Sweep(
         out,
         axes,
-        pd.DataFrame(table),
-        pd.DataFrame(means),
+        _without_unknown_energy(pd.DataFrame(table)),
+        _without_unknown_energy(pd.DataFrame(means)),
         pd.DataFrame(choice),
         objective,
         report,
@@ -187,6 +214,14 @@ def _tables(
     if len(sweep.choice):
         _write_frame(out / objective.choice_file, sweep.choice)
     return sweep
+
+
+def _without_unknown_energy(frame: pd.DataFrame) -> pd.DataFrame:
+    """No columns of energy where no board's power is known."""
+    column = Objective.energy.column
+    if column not in frame or frame[column].notna().any():
+        return frame
+    return frame.drop(columns=[name for name in frame if str(name).startswith(column)])
 
 
 def _write_means(out: Path, means: pd.DataFrame, draft: Path) -> None:
@@ -220,8 +255,9 @@ def label(value: Any) -> Any:
     return "none" if value is None else value
 
 
-def _labels(point: Point) -> dict[str, Any]:
-    return {path: label(value) for path, value in point.settings.items()}
+def labels(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sweep set of a point, as it stands in a table."""
+    return {path: label(value) for path, value in settings.items()}
 
 
 def _columns(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from edgesched.runs.summary import AVERAGED
+from edgesched.sim.choosing import NOT_SWEPT, choose, levers
 from edgesched.sim.objectives import Objective
 from edgesched.sim.recommend import recommend
 
@@ -57,3 +58,79 @@ def test_every_objective_has_an_interval_and_names_of_its_own() -> None:
     assert {objective.column for objective in Objective} <= set(AVERAGED)
     for names in ("column", "label", "choice_file", "figure_stem"):
         assert len({getattr(objective, names) for objective in Objective}) == len(Objective)
+
+
+# -- one policy for several places --------------------------------------------------------------------------
+
+MEAN = Objective.mean
+
+
+def point(rate: int, policy: str, values: list[float], status: str = "ok") -> tuple[dict[str, Any], Any]:
+    return {"rate": rate, "policy": policy}, rows(values, values, status)
+
+
+def test_the_chosen_policy_has_the_smallest_geometric_mean_of_ratios() -> None:
+    # fifo: 1 and 100 of 50, masa: 3 of 1 and 50; the sums say masa, the ratios say fifo.
+    points = [
+        point(1, "fifo", [1.0, 1.0]),
+        point(1, "masa", [3.0, 3.0]),
+        point(9, "fifo", [100.0, 100.0]),
+        point(9, "masa", [50.0, 50.0]),
+    ]
+    choice = choose(AXES, points, MEAN)
+    assert [(r.policy, r.worst, r.worst_at) for r in choice.ranked] == [
+        ("fifo", 2.0, (9,)),
+        ("masa", 3.0, (1,)),
+    ]
+    assert [r.ratio for r in choice.ranked] == [pytest.approx(2**0.5), pytest.approx(3**0.5)]
+    assert choice.against_next["ratio"] == pytest.approx(1.5**0.5)
+    assert choice.against_next["verdict"] == "best"
+
+
+def test_at_one_place_the_choice_is_the_recommendation() -> None:
+    choice, [row] = choose(AXES, [FIFO, MASA], MEAN), recommend(AXES, [FIFO, MASA])
+    assert [r.policy for r in choice.ranked] == [row["best"], row["next"]]
+    assert choice.against_next == {key: row[key] for key in ("ratio", "ratio_lo", "ratio_hi", "verdict")}
+
+
+def test_a_policy_must_work_at_every_place() -> None:
+    points = [
+        point(1, "masa", [1.0, 1.0]),
+        point(1, "fifo", [2.0, 2.0]),
+        point(1, "sjf", [2.0, 2.0]),
+        point(9, "masa", [1.0, 1.0], "infeasible"),
+        point(9, "fifo", [2.0, 2.0]),
+    ]
+    choice = choose(AXES, points, MEAN)
+    # masa counts as the best where it works.
+    assert [(r.policy, r.worst, r.worst_at) for r in choice.ranked] == [("fifo", 2.0, (1,))]
+    assert choice.against_next["verdict"] == "only"
+    assert [(f.policy, f.works_at, f.at, f.why) for f in choice.failures] == [
+        ("masa", 1, (9,), "out of memory"),
+        ("sjf", 1, (9,), NOT_SWEPT),
+    ]
+
+
+def test_where_none_works_everywhere_there_are_levers() -> None:
+    points = [
+        point(1, "masa", [1.0]),
+        point(1, "fifo", [1.0], "incomplete"),
+        point(9, "masa", [1.0], "infeasible"),
+        point(9, "fifo", [2.0], "incomplete"),
+    ]
+    choice = choose(AXES, points, MEAN)
+    assert (choice.ranked, choice.against_next["verdict"]) == ([], "none")
+    assert levers(AXES, points, MEAN) == [("rate", 1, ["masa"])]
+
+
+def test_nothing_has_no_ratio() -> None:
+    choice = choose(AXES, [point(1, "fifo", [0.0, 0.0]), point(1, "masa", [1.0, 1.0])], MEAN)
+    assert [(r.policy, r.ratio) for r in choice.ranked] == [("fifo", 1.0), ("masa", float("inf"))]
+    assert choice.against_next["verdict"] == "best"
+
+
+def test_a_bound_makes_a_policy_unusable() -> None:
+    bound = {"job_response_mean_s": 5.0}
+    [row] = recommend(AXES, [FIFO, MASA], MEAN, bound)
+    assert (row["best"], row["unusable"]) == ("masa", "fifo: job_response_mean_s 7.16667 over 5")
+    assert [r.policy for r in choose(AXES, [FIFO, MASA], MEAN, bound).ranked] == ["masa"]
