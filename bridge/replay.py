@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from ..policies.contract import Worker
 from ..policies.graph import Kind
 from ..policies.scheduler import Job, Scheduler
+from ..runs.power import power_of
 from ..runs.records import Records
 from ..runs.result import Infeasible, RunResult
 from ..runs.setup import Setup, set_up
@@ -404,6 +405,7 @@ def _written(
         base_bytes=device.memory.base_bytes,
         limit_bytes=device.memory.usable_bytes,
         trace=trace,
+        power=power_of(device, workers),
         infeasible=_infeasible(setup, compositions, book, watch) if out_of_memory else None,
         warnings=[] if facts["outcome"] == "done" else [f"{facts['outcome']}: {facts['message']}"],
     )
