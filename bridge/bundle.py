@@ -121,6 +121,7 @@ class Bundle:
             layers=tuple(layers),
             input_shape=self.tensors[self.inputs[0]].shape if self.inputs else (),
             conv_layers=leading_conv_layers(layers),
+            arena_bytes=self.arena_bytes,
             description=f"layer bundle for {self.description.runtime} on {self.description.machine}",
             source=f"layer bundle {self.sha256[:12]}",
         )

@@ -78,7 +78,7 @@ def _source_sha256(model: Path) -> str:
         with model.open("rb") as file:
             external = _digest(file, digest)
         if external:
-            for path in _external_files(model):
+            for path in external_files(model):
                 with path.open("rb") as file:
                     _digest(file, digest)
     except OSError as error:
@@ -96,7 +96,8 @@ def _digest(file: BinaryIO, digest: Any) -> bool:
     return found
 
 
-def _external_files(model: Path) -> list[Path]:
+def external_files(model: Path) -> list[Path]:
+    """The files beside a model in which it keeps weights, in order of their names. Raises ``BundleError``."""
     onnx = import_onnx()
     try:
         proto = onnx.load(model, load_external_data=False)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from ..runs.resolve import network_of
+from ..runs.resolve import AsExecuted, network_of
 from ..traces.atomic import write_whole
+from ..workloads.network import Network
 from .bundle import Bundle
 from .cache import bundle_of, cache_folder, kept
 
@@ -33,6 +34,33 @@ def bundles_of(
     return {name: _bundle(name, folder, cache or cache_folder(), tell or _say_nothing) for name in names}
 
 
+def as_executed(bundles: Mapping[str, Bundle]) -> AsExecuted:
+    """The bundles' networks, with the workspace that a profile of these very bundles knows.
+
+    Raises ValueError where the profile is of other bundles: its seconds and bytes are those of other layers.
+    """
+
+    def network(name: str, profiled: Network | None) -> Network | None:
+        if name not in bundles:
+            return profiled
+        executed = bundles[name].network()
+        if profiled is None:
+            return executed
+        if _structure(profiled) != _structure(executed):
+            raise ValueError(
+                f"{name}: the board's profile was made of other layers than this machine executes (another "
+                f"runtime, processor or model); measure again: edgesched profile"
+            )
+        return profiled
+
+    return network
+
+
+def _structure(network: Network) -> list[tuple[object, ...]]:
+    layers = [(x.name, x.op, x.inputs, x.weight_bytes, x.output_bytes) for x in network.layers]
+    return [(network.arena_bytes,), *layers]
+
+
 def _say_nothing(_: str) -> None:
     """No one listens."""
 
@@ -40,8 +68,14 @@ def _say_nothing(_: str) -> None:
 def _bundle(name: str, folder: Path | None, cache: Path, tell: Tell) -> Bundle:
     if name.lower().endswith(".onnx"):
         model = folder / name if folder is not None else Path(name)
-        tell(f"{model.stem}: cutting the model into layers")
-        return bundle_of(model, cache=cache)
+        steps: list[str] = []
+
+        def progress(step: str) -> None:
+            if not steps:
+                tell(f"{model.stem}: cutting the model into layers")
+            steps.append(step)
+
+        return bundle_of(model, cache=cache, progress=progress)
     from .generate import GENERATOR_VERSION, generate
 
     network = network_of(name)

@@ -64,16 +64,15 @@ def _replay(order: dict[str, Any], journal: Any) -> None:
     from .engine import RealTimeEngine
     from .journal import DONE, READY, RUNNING
     from .memory import fix_malloc_thresholds, return_free_memory
+    from .prepare import as_executed
     from .program import Program, Programs
     from .storage import Pace
 
     fix_malloc_thresholds()
     folder = Path(order["folder"])
     bundles = {name: open_bundle(Path(path)) for name, path in order["bundles"].items()}
-    networks = {name: bundle.network() for name, bundle in bundles.items()}
-    setup = set_up(
-        Scenario.model_validate(order["scenario"]), order["replication"], folder=folder, networks=networks.get
-    )
+    scenario = Scenario.model_validate(order["scenario"])
+    setup = set_up(scenario, order["replication"], folder=folder, networks=as_executed(bundles))
     storage = setup.device.storage
     # Touching mapped pages cannot be paced here: the group's throttle does it.
     paced = storage.pace_bytes_per_s is not None and storage.reads != "mapped"
@@ -85,7 +84,7 @@ def _replay(order: dict[str, Any], journal: Any) -> None:
         _warm_up(program)
         program.file.pace = pace
         program.reserve(order["reserve"])
-        programs[networks[name].name] = program
+        programs[setup.costs[name].network.name] = program
     engine = RealTimeEngine(
         setup.policy,
         setup.device,

@@ -33,6 +33,7 @@ from ..runs.tasks import Trace
 from . import host, journal
 from .cgroup import MemoryGroup, Unavailable, sweep_stale
 from .journal import Journal
+from .prepare import as_executed
 from .process import CRASHED, DOES_NOT_FIT
 
 if TYPE_CHECKING:
@@ -86,8 +87,7 @@ def replay(
     it; ``Replayed.outcome`` says which. Raises ReplayError for a scenario that cannot be replayed, and
     ``ScenarioError`` for what it names and does not exist.
     """
-    networks = {name: bundle.network() for name, bundle in bundles.items()}
-    setup = set_up(scenario, replication, folder=folder, networks=networks.get)
+    setup = set_up(scenario, replication, folder=folder, networks=as_executed(bundles))
     _check(setup)
     compositions, workers = _expanded(setup)
     capacity = (len(workers), *_capacity(setup, compositions))

@@ -51,9 +51,21 @@ def raw(name: str) -> dict[str, Any]:
 def load(name: str) -> Device:
     """The board ``name`` of the catalogue, or the one in the file ``name`` (a path that ends in .yaml).
 
-    A file may say ``like: BOARD`` and only what differs. Raises ``BoardError`` or ``InputError``.
+    A file may say ``like: BOARD`` and only what differs; a profile that it names lies beside it. Raises
+    ``BoardError`` or ``InputError``.
     """
-    return resolve(name, raw, _document(name))
+    return resolve(name, _placed, _document(name))
+
+
+def _placed(name: str) -> dict[str, Any]:
+    """``raw``, a file's relative path to a profile seen from here."""
+    data = raw(name)
+    cost = data.get("cost")
+    if name.endswith((".yaml", ".yml")) and isinstance(cost, dict):
+        profile = cost.get("profile")
+        if isinstance(profile, str) and profile.lower().endswith(".csv"):
+            return {**data, "cost": {**cost, "profile": str(Path(name).parent / profile)}}
+    return data
 
 
 def resolve(name: str, read: Callable[[str], Mapping[str, Any]], document: Document | None = None) -> Device:

@@ -126,7 +126,7 @@ class CostModel:
         base = network.name.partition("@")[0].partition("#")[0]
         for name in self.profile.networks:
             if name.partition("@")[0] == base:
-                row = self.profile.layer(name, index)
+                row = self._row(name, index)
                 if row is not None and row.weight_bytes == network.layers[index].weight_bytes:
                     return row
         return None

@@ -190,6 +190,8 @@ class Calibration(_Part):
 
     command: str
     fitted: list[FittedConstants] = []
+    measured: dict[str, str] = {}
+    """Dotted path: how its value was measured, and how it spread."""
     assumed: dict[str, str] = {}
     """Dotted path: why this value."""
 

@@ -22,6 +22,9 @@ from ..workloads import catalogue
 from ..workloads.network import Layer, Network
 from .scenario import InlineNetwork, Scenario
 
+AsExecuted = Callable[[str, Network | None], Network | None]
+"""From a name in a scenario, and what the board's profile knows by it, to the network that is executed."""
+
 
 class ScenarioError(ValueError):
     """A scenario asks for something that does not exist or cannot be; ``key`` says where."""
@@ -127,7 +130,7 @@ def costs_of(
     device: Device,
     names: Sequence[str],
     folder: Path | None = None,
-    networks: Callable[[str], Network | None] | None = None,
+    networks: AsExecuted | None = None,
 ) -> dict[str, NetworkCost]:
     """The costs of every named network, as ``networks`` knows it, else as the board's profile does.
 
@@ -143,9 +146,10 @@ def costs_of(
         try:
             if model is None:
                 model = CostModel(device)
-            known = None if networks is None else networks(name)
-            network = known or model.network(profile_name(name)) or network_of(name, folder)
-            costs[name] = model.cost(network)
+            network = model.network(profile_name(name))
+            if networks is not None:
+                network = networks(name, network)
+            costs[name] = model.cost(network or network_of(name, folder))
         except (ValueError, ImportError) as error:
             near = difflib.get_close_matches(name, inline, n=1)
             unknown = isinstance(error, catalogue.UnknownNetworkError) and inline

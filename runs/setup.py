@@ -10,9 +10,8 @@ from ..devices.cost import NetworkCost
 from ..devices.model import Device
 from ..policies.contract import Policy
 from ..policies.scheduler import Composition, Scheduler
-from ..workloads.network import Network
 from ..workloads.workload import RequestPlan, generate
-from .resolve import ScenarioError, costs_of, device_of, planned, policy_of
+from .resolve import AsExecuted, ScenarioError, costs_of, device_of, planned, policy_of
 from .scenario import Scenario
 
 
@@ -51,12 +50,13 @@ def set_up(
     replication: int = 0,
     *,
     folder: Path | None = None,
-    networks: Callable[[str], Network | None] | None = None,
+    networks: AsExecuted | None = None,
 ) -> Setup:
     """Look up what the scenario names and draw its requests.
 
-    ``folder`` is where relative files are looked up; ``networks`` knows networks as they are executed where
-    neither the board's profile nor the catalogue is meant. Raises ``ScenarioError`` for what does not exist.
+    ``folder`` is where relative files are looked up; ``networks`` knows networks as they are executed,
+    where that is not just what the board's profile or the catalogue says. Raises ``ScenarioError`` for what
+    does not exist.
     """
     device = device_of(scenario, folder)
     try:

@@ -1,0 +1,248 @@
+"""How much tasks slow each other down: loops of one class of task, alone and beside one of another.
+
+The classes of ``Runtime.slowdown``: a convolution that fits the caches (compute), a fully-connected layer
+whose weights do not (memory), direct reads (load). They run as a replay's tasks do, in threads of one process
+that are bound to processors of their own.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from .cache import bundle_of
+from .memory import Region
+from .passes import EXECUTE, LOAD, Timed
+from .program import Program
+from .samples import task_disturbed
+from .storage import WeightsFile
+
+if TYPE_CHECKING:
+    from .bench import Bench
+    from .bundle import Bundle
+
+CLASSES = ("compute", "memory", "load")
+CHANNELS, SIDE = 96, 28
+"""Of the convolution: less than a megabyte in all, 65 million multiply-accumulates."""
+FEATURES = 4096
+"""Of the fully-connected layer: 64 MiB of weights."""
+PIECE_BYTES = 8 * 1024**2
+"""Of one load."""
+BLOCK_S = 0.2
+ROUNDS = 12
+MIN_SAMPLES = 3
+"""Of each loop in a block, however long it takes; and undisturbed ones, for a block to count."""
+MIN_BLOCKS = 3
+
+
+class Stretch(NamedTuple):
+    """One turn of a loop: when, processor time, and how often its thread was made to wait."""
+
+    start_s: float
+    end_s: float
+    cpu_s: float
+    switches: int
+
+
+class Factor(NamedTuple):
+    """How many times longer a task takes beside another: median and quartiles of so many rounds."""
+
+    factor: float
+    low: float
+    high: float
+    rounds: int
+
+
+def measure(
+    bench: Bench, compute: Path, memory: Path, cpus: Sequence[Sequence[int]]
+) -> dict[tuple[str, str], Factor]:
+    """Factors by (class, class beside it); a pair with too few undisturbed samples is missing.
+
+    ``compute`` and ``memory`` are folders of bundles, ``cpus`` those of two workers.
+    """
+    bench.ask("loops", compute=str(compute), memory=str(memory))
+    blocks = [(name,) for name in CLASSES] + [
+        (a, b) for index, a in enumerate(CLASSES) for b in CLASSES[index:]
+    ]
+    rng = np.random.default_rng(0)
+    rounds = []
+    for _ in range(ROUNDS):
+        found: dict[tuple[str, ...], list[float]] = {}
+        for at in rng.permutation(len(blocks)):
+            classes = blocks[at]
+            turns = [
+                [Stretch(*row) for row in rows]
+                for rows in bench.ask("beside", classes=classes, cpus=cpus[: len(classes)], seconds=BLOCK_S)
+            ]
+            found.setdefault(classes, []).extend(undisturbed(classes[0], turns[0], *turns[1:]))
+            if len(classes) == 2:
+                other = found.setdefault(classes[::-1], [])
+                other.extend(undisturbed(classes[1], turns[1], turns[0]))
+        rounds.append(found)
+    return factors(rounds)
+
+
+def factors(rounds: Sequence[Mapping[tuple[str, ...], Sequence[float]]]) -> dict[tuple[str, str], Factor]:
+    """Factors from undisturbed times by class (alone) and by pair of classes, of several rounds.
+
+    What is alone and what is beside are held against each other within a round, since a disk may be faster
+    now and slower then.
+    """
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for found in rounds:
+        for classes, samples in found.items():
+            alone = found.get(classes[:1], ())
+            if len(classes) == 2 and min(len(samples), len(alone)) >= MIN_SAMPLES:
+                ratio = statistics.median(samples) / statistics.median(alone)
+                ratios.setdefault((classes[0], classes[1]), []).append(ratio)
+    return {pair: _factor(each) for pair, each in ratios.items() if len(each) >= MIN_BLOCKS}
+
+
+def _factor(ratios: Sequence[float]) -> Factor:
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return Factor(middle, low, high, len(ratios))
+
+
+def undisturbed(which: str, mine: Sequence[Stretch], other: Sequence[Stretch] | None = None) -> list[float]:
+    """Seconds of those turns of a loop that nothing else disturbed.
+
+    With an ``other`` loop beside it: that ran all the time, and was not made to wait meanwhile either.
+    """
+    found = []
+    for turn in mine:
+        task = LOAD if which == "load" else EXECUTE
+        seconds = turn.end_s - turn.start_s
+        if task_disturbed(Timed(task, 0, seconds, turn.cpu_s, turn.switches), threads=1):
+            continue
+        if other is not None and not _covered(turn, other):
+            continue
+        found.append(seconds)
+    return found
+
+
+def _covered(turn: Stretch, other: Sequence[Stretch]) -> bool:
+    if not other or turn.start_s < other[0].start_s or turn.end_s > other[-1].end_s:
+        return False
+    return not any(o.switches for o in other if o.start_s < turn.end_s and turn.start_s < o.end_s)
+
+
+# -- the layers ---------------------------------------------------------------------------------------------
+
+
+def make_bundles(cache: Path) -> tuple[Bundle, Bundle]:
+    """Bundles of the layer that computes and of the one that reads memory, kept in ``cache``."""
+    with tempfile.TemporaryDirectory(dir=cache, prefix="models-") as scratch:
+        compute, memory = Path(scratch) / "compute.onnx", Path(scratch) / "memory.onnx"
+        image = (1, CHANNELS, SIDE, SIDE)
+        _write(compute, "Conv", (CHANNELS, CHANNELS, 3, 3), image, image, pads=[1] * 4)
+        _write(memory, "Gemm", (FEATURES, FEATURES), (1, FEATURES), (1, FEATURES), transB=1)
+        return bundle_of(compute, cache=cache), bundle_of(memory, cache=cache)
+
+
+def _write(
+    path: Path,
+    op: str,
+    weights: tuple[int, ...],
+    image: tuple[int, ...],
+    output: tuple[int, ...],
+    **attributes: Any,
+) -> None:
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    values = np.random.default_rng(0).standard_normal(weights, dtype=np.float32)
+    graph = helper.make_graph(
+        [helper.make_node(op, ["x", "w"], ["y"], **attributes)],
+        path.stem,
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, image)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, output)],
+        [numpy_helper.from_array(values, "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+# -- in the measuring process -------------------------------------------------------------------------------
+
+
+class Loop(Protocol):
+    """Something that can be done again and again."""
+
+    def step(self) -> None:
+        """Do it once."""
+
+    def tidy(self) -> None:
+        """What the next time needs, and what is not timed."""
+
+
+class _Execution:
+    """The heaviest layer of a program, its weights in memory."""
+
+    def __init__(self, program: Program) -> None:
+        self.job = program.begin()
+        self.job.init()
+        for layer in range(len(program.layers)):
+            self.job.load(layer)
+            self.job.execute(layer)
+        macs = [layer.macs for layer in program.layers]
+        self.layer = macs.index(max(macs))
+
+    def step(self) -> None:
+        self.job.execute(self.layer)
+
+    def tidy(self) -> None:
+        """Nothing."""
+
+
+class _Load:
+    """Direct reads of one piece after the other into memory that appears with each."""
+
+    def __init__(self, file: WeightsFile, piece: int) -> None:
+        self.file = file
+        self.count = file.size_bytes // PIECE_BYTES
+        self.piece = piece
+        self.region = Region(PIECE_BYTES)
+        self.region.advise_huge(0, PIECE_BYTES)
+
+    def step(self) -> None:
+        offset = self.piece % self.count * PIECE_BYTES
+        self.file.read_into(self.region.view(0, PIECE_BYTES), offset)
+
+    def tidy(self) -> None:
+        self.region.release(0, PIECE_BYTES)
+        self.piece += 1
+
+
+def loops(compute: Bundle, memory: Bundle) -> dict[str, list[Loop]]:
+    """Two loops of each class, for two threads; the weights that loading reads are the second bundle's."""
+    programs = Program(compute), Program(memory)
+    half = memory.weights_path.stat().st_size // PIECE_BYTES // 2
+    return {
+        "compute": [_Execution(programs[0]) for _ in range(2)],
+        "memory": [_Execution(programs[1]) for _ in range(2)],
+        "load": [_Load(WeightsFile(memory.weights_path), number * half) for number in range(2)],
+    }
+
+
+def repeat(loop: Loop, start: threading.Barrier, seconds: float) -> list[Stretch]:
+    """Go round for so long, and ``MIN_SAMPLES`` times at least."""
+    found: list[Stretch] = []
+    loop.tidy()
+    start.wait()
+    until_s = time.monotonic() + seconds
+    while time.monotonic() < until_s or len(found) < MIN_SAMPLES:
+        switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+        cpu_s, start_s = time.thread_time(), time.monotonic()
+        loop.step()
+        end_s, cpu_s = time.monotonic(), time.thread_time() - cpu_s
+        switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw - switches
+        found.append(Stretch(start_s, end_s, cpu_s, switches))
+        loop.tidy()
+    return found

@@ -1,0 +1,293 @@
+"""Profile networks on this machine: what every layer takes and holds, executed as a replay executes it.
+
+Rounds of passes, one inference each, in random order over networks, numbers of threads and ways to load, so
+that what changes slowly on a machine (its temperature) changes all alike. Disturbed samples are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from ..policies.graph import WHOLE_NETWORK
+from ..traces.profile import Profile, ProfileRow, write_profile
+from . import here, host
+from .bench import Bench
+from .bundle import Bundle
+from .passes import EXECUTE, INIT, LOAD, Held, Timed
+from .prepare import Tell, bundles_of
+from .quiet import unrest
+from .samplefile import SampleFile
+from .samples import MIN_CLEAN, Cell, Config, Pass, Samples, Statistic
+from .storage import WeightsFile
+
+ROUNDS = 11
+MOST = 3
+"""Times the rounds asked for, where samples are disturbed."""
+MEMORY_PASSES = 3
+
+Progress = Callable[[int, int], object]
+"""Told (passes done, all passes)."""
+
+
+class ProfilingError(ValueError):
+    """What was asked for cannot be profiled; the message says why."""
+
+
+def profile_networks(
+    names: Iterable[str],
+    folder: Path | None,
+    out: Path,
+    *,
+    threads: Sequence[int] = (1,),
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    statistic: Statistic = "median",
+    cache: Path | None = None,
+    tell: Tell | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Measure networks (of the catalogue, or ``model.onnx`` below ``folder``) and write ``out``; returns it.
+
+    ``threads`` are the numbers of threads to execute with. ``seed`` is that of the order of passes. Samples
+    lie in ``<out>.samples`` until the profile is written: the same call goes on where an interrupted one
+    stopped. ``tell`` hears warnings and how many samples were left out.
+
+    Raises ValueError: ProfilingError, or what made the bundles, the samples' file or the measuring raised.
+    """
+    say = tell or (lambda text: None)
+    _check(out, threads, rounds, seed, statistic)
+    pins = {count: here.worker_cpus(count)[0] for count in threads}
+    bundles = _by_name(bundles_of(names, folder, cache=cache, tell=tell).values())
+    options = {
+        "bundles": {name: bundle.sha256 for name, bundle in bundles.items()},
+        "threads": list(threads),
+        "rounds": rounds,
+        "seed": seed,
+    }
+    with SampleFile(out.with_name(f"{out.name}.samples"), options) as file:
+        samples = Samples(file.passes)
+        if file.passes:
+            say(f"{file.path}: going on after {len(file.passes)} passes")
+        elif (warning := unrest()) is not None:
+            say(f"warning: {warning}")
+        for each in _passes(bundles, pins, rounds, seed, samples, progress):
+            file.append(each)
+            samples.add(each)
+        rows, doubtful = _rows(bundles, threads, samples, statistic, min(MIN_CLEAN, rounds))
+        metadata = _header(options, samples, statistic, len(doubtful))
+        write_profile(Profile(tuple(rows), metadata, str(out)), out)
+        file.remove()
+    for bundle in bundles.values():
+        with WeightsFile(bundle.weights_path, "cached") as weights:
+            weights.evict()  # loading through the page cache has filled it
+    say(f"{metadata['samples']}; left out as disturbed: {metadata['disturbed']}")
+    if doubtful:
+        say(f"warning: too few undisturbed samples, so all were used: {', '.join(doubtful)}")
+    return out
+
+
+def _check(out: Path, threads: Sequence[int], rounds: int, seed: int, statistic: str) -> None:
+    if out.suffix.lower() != ".csv":
+        raise ProfilingError(f"{out}: is to be a profile, whose name ends in .csv")
+    if not threads or min(threads) < 1 or len(set(threads)) < len(threads):
+        raise ProfilingError(f"threads: seen {list(threads)}, must be different whole numbers of at least 1")
+    if rounds < 1 or seed < 0:
+        raise ProfilingError(f"needs one round or more and a seed of at least 0, seen {rounds} and {seed}")
+    if statistic not in get_args(Statistic):
+        raise ProfilingError(f"statistic: seen {statistic!r}, must be {' or '.join(get_args(Statistic))}")
+
+
+def _by_name(bundles: Iterable[Bundle]) -> dict[str, Bundle]:
+    found: dict[str, Bundle] = {}
+    for bundle in bundles:
+        if found.setdefault(bundle.name, bundle) is not bundle:
+            raise ProfilingError(f"two models are called {bundle.name!r}; rename one of the files")
+    if not found:
+        raise ProfilingError("no network was named")
+    return found
+
+
+# -- measuring ----------------------------------------------------------------------------------------------
+
+
+def _passes(
+    bundles: Mapping[str, Bundle],
+    pins: Mapping[int, Sequence[int]],
+    rounds: int,
+    seed: int,
+    samples: Samples,
+    progress: Progress | None,
+) -> Iterator[Pass]:
+    """The passes that ``samples`` does not have; it must have each before the next one is asked for."""
+    configs = _configs(bundles, list(pins))
+    wanted = min(MIN_CLEAN, rounds)
+    total = sum(len(_round(configs, number)) for number in range(rounds))
+    done = len(samples.taken)
+    with ExitStack() as stack:
+        bench: Bench | None = None
+        for number in range(rounds * MOST):
+            chosen = _round(configs, number)
+            if number >= rounds:
+                chosen = [c for c in chosen if c.what != "memory" and samples.lacks(c, wanted)]
+                total = max(total, done + len(chosen))
+            for at in np.random.default_rng([seed, number]).permutation(len(chosen)):
+                config = chosen[at]
+                if (number, config) in samples.taken:
+                    continue
+                if bench is None:
+                    bench = stack.enter_context(Bench())
+                    folders = {name: str(bundle.folder) for name, bundle in bundles.items()}
+                    bench.ask("prepare", bundles=folders, pins=pins)
+                if progress is not None:
+                    progress(done, total)
+                yield _pass(number, config, bench.ask("pass", cpus=pins[config.threads], **config._asdict()))
+                done += 1
+        if progress is not None:
+            progress(done, done)
+
+
+def _configs(bundles: Iterable[str], threads: Sequence[int]) -> list[Config]:
+    """What a round measures: loading through the page cache does not depend on the threads."""
+    found = []
+    for name in bundles:
+        found.append(Config(name, threads[0], "cached"))
+        found += [Config(name, count, "direct") for count in threads]
+        found += [Config(name, count, "memory") for count in threads]
+    return found
+
+
+def _round(configs: Sequence[Config], number: int) -> list[Config]:
+    return [config for config in configs if config.what != "memory" or number < MEMORY_PASSES]
+
+
+def _pass(number: int, config: Config, answer: Mapping[str, Any]) -> Pass:
+    return Pass(
+        number,
+        config,
+        answer.get("disturbed", ""),
+        tuple(Timed(*row) for row in answer.get("tasks", ())),
+        tuple(Held(*row) for row in answer.get("held", ())),
+    )
+
+
+# -- what came of it ----------------------------------------------------------------------------------------
+
+
+def _rows(
+    bundles: Mapping[str, Bundle],
+    threads: Sequence[int],
+    samples: Samples,
+    statistic: Statistic,
+    wanted: int,
+) -> tuple[list[ProfileRow], list[str]]:
+    """The profile's rows, and the names of those that disturbed samples are in."""
+    processor = here.processors()[0].name
+    rows: list[ProfileRow] = []
+    doubtful: list[str] = []
+    for name, bundle in bundles.items():
+        network = bundle.network()
+        for count in threads:
+            direct = Config(name, count, "direct")
+            cached = Config(name, threads[0], "cached")
+            held = samples.memory(Config(name, count, "memory"))
+
+            def cell(config: Config, task: str, layer: int, what: str) -> Cell:
+                found = samples.cell(config, task, layer, statistic, wanted)
+                if not found.clean:
+                    doubtful.append(what)
+                return found
+
+            where = f"{name} with {count} threads" if len(threads) > 1 else name
+            init = cell(direct, INIT, WHOLE_NETWORK, f"{where} init")
+            rows.append(
+                ProfileRow(
+                    name,
+                    processor=processor,
+                    threads=count,
+                    init_s=init.seconds,
+                    weight_bytes=network.weight_bytes,
+                    samples=init.samples,
+                    init_sd_s=init.sd_s,
+                    arena_bytes=bundle.arena_bytes,
+                    **_bytes(held.get(WHOLE_NETWORK)),
+                )
+            )
+            for index, layer in enumerate(network.layers):
+                what = f"{where} {layer.name}"
+                load = cell(cached, LOAD, index, f"{what} load")
+                cold = cell(direct, LOAD, index, f"{what} cold load")
+                execute = cell(direct, EXECUTE, index, what)
+                rows.append(
+                    ProfileRow(
+                        name,
+                        index,
+                        layer.name,
+                        layer.op,
+                        processor=processor,
+                        threads=count,
+                        load_s=load.seconds,
+                        cold_load_s=cold.seconds,
+                        execute_s=execute.seconds,
+                        weight_bytes=layer.weight_bytes,
+                        samples=min(load.samples, cold.samples, execute.samples),
+                        load_sd_s=load.sd_s,
+                        cold_load_sd_s=cold.sd_s,
+                        execute_sd_s=execute.sd_s,
+                        inputs=layer.inputs,
+                        macs=layer.macs,
+                        output_bytes=layer.output_bytes,
+                        **_bytes(held.get(index), workspace=True),
+                    )
+                )
+    return rows, doubtful
+
+
+def _bytes(held: Held | None, workspace: bool = False) -> dict[str, Any]:
+    """What was resident, where it could be measured; the whole network has no workspace of its own."""
+    if held is None:
+        return {}
+    found = {"peak_bytes": held.peak_bytes, "held_bytes": held.held_bytes}
+    return {**found, "workspace_bytes": held.workspace_bytes} if workspace else found
+
+
+def _header(options: Mapping[str, Any], samples: Samples, statistic: str, doubtful: int) -> dict[str, str]:
+    facts = host.facts()
+    cluster = facts["clusters"][0]
+    left_out = ", ".join(f"{reason} {count}" for reason, count in samples.disturbed.most_common())
+    lines = {
+        "source": "measured by edgesched profile",
+        "role": "measured",
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "device": facts["board"],
+        "cpu": facts["cpu"],
+        "frequency": None if cluster["max_hz"] is None else f"at most {cluster['max_hz'] / 1e6:.0f} MHz",
+        "governor": cluster["governor"],
+        "temperatures": facts["temperatures"],
+        "throttled since start": facts["throttled_since_start"],
+        "os": facts["os"],
+        "kernel": facts["kernel"],
+        "virtualisation": facts["virtualisation"],
+        "runtime": f"onnxruntime {facts['onnxruntime']}, python {facts['python']}, numpy {facts['numpy']}",
+        "blas": facts["blas"],
+        "conditions": "layers executed as in a replay, one task at a time, in one thread on its processors; "
+        "cold_load_s past the page cache, load_s through it; workspace below 256 KiB counts as none",
+        "statistic": f"{statistic} and standard deviation of undisturbed samples",
+        "rounds": f"{options['rounds']}, in an order of seed {options['seed']}",
+        "samples": f"{samples.count} samples in {len(samples.taken)} passes",
+        "disturbed": left_out or "none",
+        "doubtful": f"{doubtful} cells of all samples, as too few were undisturbed" if doubtful else None,
+        "bundles": options["bundles"],
+    }
+    return {key: _line(value) for key, value in lines.items() if value}
+
+
+def _line(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return " ".join(text.split())

@@ -1,0 +1,306 @@
+"""``edgesched verify``: measure this machine, simulate, replay, and say how far the simulation was off."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .files import check_folder, check_target
+from .run import overrides
+from .terminal import console, message, seconds, table
+
+if TYPE_CHECKING:
+    from ..runs.load import Source
+    from ..sim.comparison import Comparison
+
+app = typer.Typer(add_completion=False)
+
+BOARD, PROFILE, POINTS, FINISHED = "board.yaml", "profile.csv", "points", "comparison.json"
+DIFFER = 0.05
+"""Policies whose mean response times differ by less are not ranked against each other."""
+
+
+@dataclass(frozen=True)
+class Verified:
+    """One point: what the sweep set, and how the simulation compares with the replay."""
+
+    settings: Mapping[str, Any]
+    comparison: dict[str, Any]
+
+    @property
+    def policy(self) -> str:
+        """The policy's name."""
+        return str(self.comparison["policy"])
+
+    def error(self, kind: str, which: str) -> float | None:
+        """``predictive`` or ``trace_driven_error``, of ``mean`` or ``p95``."""
+        totals = self.comparison["totals"]
+        errors = None if totals is None else totals[kind]
+        return None if errors is None else errors[which]
+
+    def mean_s(self, run: str) -> float | None:
+        """Mean response time, ``simulated`` or ``replayed``."""
+        totals = self.comparison["totals"]
+        return None if totals is None else totals[run]["mean_s"]
+
+
+@app.command()
+def verify(
+    scenario: Annotated[Path, typer.Argument(help="The scenario, a YAML file.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="Folder for board, profile, runs and comparisons.", show_default=False)
+    ],
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the errors.", show_default=False)
+    ] = None,
+    board: Annotated[
+        Path | None,
+        typer.Option(help="Board of this machine; default: measured now.", show_default=False),
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Rounds of the profile.")] = 11,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Set a key of the scenario. Repeatable."),
+    ] = None,
+    nice: Annotated[
+        int, typer.Option(min=-20, max=19, help="Priority of the replaying process (needs root below 0).")
+    ] = 0,
+) -> None:
+    """Measure this machine, simulate the scenario on it, replay it, and compare the two.
+
+    The scenario's board is replaced by one that is measured here (or by --board). Every point of a sweep is
+    simulated and replayed. Started again with the same --out, it goes on where it was.
+    """
+    from ..runs.load import read_source
+
+    check_target("--json", json_file)
+    check_folder("--out", out)
+    raw = read_source(scenario, overrides(scenario.parent, None, setting, None, None))
+    out.mkdir(parents=True, exist_ok=True)
+    measured = board or _measured(raw, out, rounds)
+    settings = {"device.board": str(measured.resolve())} | dict(raw.overrides)
+    source = read_source(scenario, settings)
+    done = [
+        _point(source, data, label, dict(chosen), out / POINTS / label, nice)
+        for label, chosen, data in _points(source)
+    ]
+    result = summary(done)
+    if json_file is not None:
+        _write_json(json_file, result)
+    _write_json(out / "verify.json", result)
+    _show(done, result)
+
+
+def _measured(raw: Source, out: Path, rounds: int) -> Path:
+    """The board of this machine, measured into ``out`` unless it lies there already."""
+    from ..bridge.board import profile_device
+    from ..bridge.profiling import profile_networks
+    from ..runs.load import scenario_of
+
+    board = out / BOARD
+    if board.exists():
+        message(f"using the measurements in {out} (remove {board} to measure again)")
+        return board
+    try:
+        plain = {**raw.data, "device": {**raw.data["device"], "board": "ideal"}}
+        names = scenario_of(plain).workload.networks(raw.folder)
+    except (KeyError, TypeError, ValueError):
+        raw.scenario()  # says what is wrong, and where
+        raise
+    profile = profile_networks(list(names), raw.folder, out / PROFILE, rounds=rounds, tell=message)
+    profile_device(board, profile=profile, name="this-host", tell=message)
+    return board
+
+
+def _points(source: Source) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Any]]]:
+    """Every point of the sweep (or the scenario itself): a name for its folder, its settings, its data."""
+    from importlib.metadata import version
+
+    checked = source.scenario()
+    if not checked.sweep:
+        yield "scenario", {}, source.data
+        return
+    settings: dict[str, Mapping[str, Any]] = {}
+    for point in source.points(version=version("edgesched")):
+        settings.setdefault(json.dumps(point.settings, sort_keys=True), point.settings)
+    base = {key: value for key, value in source.data.items() if key != "sweep"}
+    from ..runs import grid
+
+    for number, chosen in enumerate(settings.values()):
+        data = grid.expand(base, {name: [value] for name, value in chosen.items()}, version="")[0].scenario
+        words = "-".join(str(v) for v in chosen.values() if isinstance(v, str | int | float))
+        name = "".join(c if c.isalnum() or c in ".-" else "_" for c in words)[:60]
+        yield f"{number:03d}-{name}".rstrip("-"), chosen, data
+
+
+def _point(
+    source: Source, data: dict[str, Any], label: str, chosen: dict[str, Any], folder: Path, nice: int
+) -> Verified:
+    """Simulate, replay and compare one point; or read what an earlier call wrote of it."""
+    from ..runs.load import normal, scenario_of
+
+    finished = folder / FINISHED
+    content = json.loads(json.dumps(data))
+    if finished.exists():
+        kept = json.loads(finished.read_text(encoding="utf-8"))
+        if kept["scenario"] == content:
+            return Verified(chosen, kept["comparison"])
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    message(f"{label}: simulating and replaying")
+    comparison = compare_here(scenario_of(normal(data)), source.folder, folder, nice=nice)
+    _write_json(finished, {"scenario": content, "comparison": comparison.data()})
+    return Verified(chosen, json.loads(json.dumps(comparison.data())))
+
+
+def compare_here(scenario: Any, base: Path, folder: Path, *, nice: int = 0) -> Comparison:
+    """Simulate and replay a scenario, write both runs into ``folder``, and compare them.
+
+    ``base`` is where the scenario's relative files are looked up. Raises KeyboardInterrupt where the replay
+    was interrupted.
+    """
+    from ..bridge.prepare import bundles_of
+    from ..bridge.replay import replay
+    from ..bridge.results import write_replay
+    from ..runs.folder import open_run, write_run
+    from ..runs.summary import summarise
+    from ..runs.tasks import Trace
+    from ..sim.comparison import compare
+    from ..sim.run import simulate
+    from ..sim.tracedriven import trace_driven
+
+    numbers = range(scenario.run.replications)
+    simulated = [simulate(scenario, number, trace=Trace(), folder=base) for number in numbers]
+    write_run(folder / "simulated", simulated)
+    bundles = bundles_of(scenario.workload.networks(base), base, tell=message)
+    replays = []
+    for number in numbers:
+        replays.append(replay(scenario, bundles, number, folder=base, nice=nice))
+        if replays[-1].outcome == "interrupted":
+            raise KeyboardInterrupt
+    write_replay(folder / "replayed", replays, [summarise(each.result) for each in replays])
+    replayed = open_run(folder / "replayed")
+    whole = [number for number in numbers if len(replays[number].result.records.arrival_s)]
+    driven = [trace_driven(scenario, replayed, number, scenario_folder=base) for number in whole]
+    return compare(open_run(folder / "simulated"), replayed, driven)
+
+
+# -- what came of it --------------------------------------------------------------------------------------
+
+
+def summary(done: list[Verified]) -> dict[str, Any]:
+    """The errors of all points: over all, per policy, and one by one; and whether policies rank alike.
+
+    ``predictive_error_mean`` is the mean over points of the absolute error of the mean response time,
+    ``trace_driven_error_mean`` the same of the trace-driven runs; None where no point has one.
+    """
+    policies = list(dict.fromkeys(each.policy for each in done))
+    return {
+        **_errors(done),
+        "policies": {name: _errors([each for each in done if each.policy == name]) for name in policies},
+        "ranking": _ranking(done),
+        "points": [
+            {
+                "settings": dict(each.settings),
+                "policy": each.policy,
+                "verdict": each.comparison["verdict"],
+                "simulated_mean_s": each.mean_s("simulated"),
+                "replayed_mean_s": each.mean_s("replayed"),
+                "predictive_error_mean": each.error("predictive", "mean"),
+                "predictive_error_p95": each.error("predictive", "p95"),
+                "trace_driven_error_mean": each.error("trace_driven_error", "mean"),
+                "same_order": all(r["order"] and r["order"]["same"] for r in each.comparison["replications"]),
+            }
+            for each in done
+        ],
+    }
+
+
+def _errors(done: list[Verified]) -> dict[str, Any]:
+    def mean(kind: str, which: str) -> float | None:
+        values = [abs(e) for each in done if (e := each.error(kind, which)) is not None]
+        return math.fsum(values) / len(values) if values else None
+
+    return {
+        "predictive_error_mean": mean("predictive", "mean"),
+        "predictive_error_p95": mean("predictive", "p95"),
+        "trace_driven_error_mean": mean("trace_driven_error", "mean"),
+    }
+
+
+def _ranking(done: list[Verified]) -> dict[str, Any]:
+    """Pairs of policies at the same place whose replayed means differ by more than ``DIFFER``."""
+    places: dict[str, list[Verified]] = {}
+    for each in done:
+        other = {k: v for k, v in each.settings.items() if k.partition(".")[0] != "policy"}
+        places.setdefault(json.dumps(other, sort_keys=True), []).append(each)
+    pairs, wrong = 0, []
+    for place, group in places.items():
+        usable = [each for each in group if each.mean_s("replayed") and each.mean_s("simulated")]
+        for index, one in enumerate(usable):
+            for two in usable[index + 1 :]:
+                real = one.mean_s("replayed") / two.mean_s("replayed")  # type: ignore[operator]
+                if 1 / (1 + DIFFER) <= real <= 1 + DIFFER:
+                    continue
+                pairs += 1
+                if (one.mean_s("simulated") < two.mean_s("simulated")) != (real < 1):  # type: ignore[operator]
+                    wrong.append(f"{one.policy} and {two.policy} at {place}")
+    return {"pairs": pairs, "wrong": wrong}
+
+
+def _write_json(path: Path, data: Any) -> None:
+    from ..traces.atomic import write_whole
+
+    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def _show(done: list[Verified], result: dict[str, Any]) -> None:
+    screen = console()
+    predicted, driven = result["predictive_error_mean"], result["trace_driven_error_mean"]
+    if predicted is None:
+        screen.print("Verdict: nothing was served by both simulation and replay", style="bold red")
+    else:
+        aside = "" if driven is None else f" (trace-driven {driven:.2%})"
+        screen.print(
+            f"Verdict: the simulation was off by {predicted:.1%} on the mean response time, over "
+            f"{len(done)} points{aside}",
+            style="bold green" if predicted <= DIFFER else "bold yellow",
+        )
+    names = list(dict.fromkeys(name for each in done for name in each.settings))
+    heads = [name.rpartition(".")[2] for name in names]
+    rows = table(
+        *heads, "simulated", "replayed", "error", "p95", "trace-driven", "order",
+        right=("simulated", "replayed", "error", "p95", "trace-driven"),
+    )  # fmt: skip
+    for each, point in zip(done, result["points"], strict=True):
+        rows.add_row(
+            *(str(each.settings.get(name, "")) for name in names),
+            seconds(point["simulated_mean_s"]),
+            seconds(point["replayed_mean_s"]),
+            _percent(point["predictive_error_mean"]),
+            _percent(point["predictive_error_p95"]),
+            _percent(point["trace_driven_error_mean"], 2),
+            "same" if point["same_order"] else "differs",
+        )
+    screen.print()
+    screen.print(rows)
+    ranking = result["ranking"]
+    if ranking["pairs"]:
+        right = ranking["pairs"] - len(ranking["wrong"])
+        screen.print()
+        screen.print(f"ranking of policies that differ by more than {DIFFER:.0%}: {right} of "
+                     f"{ranking['pairs']} pairs as in the replay")  # fmt: skip
+    for line in ranking["wrong"]:
+        screen.print(f"  otherwise: {line}", style="yellow")
+
+
+def _percent(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:+.{digits}%}"
