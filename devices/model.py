@@ -113,6 +113,8 @@ class Runtime(_Part):
     """Threads that compute one task: which of a profile's rows counts where it has several."""
     dispatch_s: Seconds = 0.0
     """Handing a task to a worker and noticing its end: a part of every task's time."""
+    wake_s: Seconds = 0.0
+    """What a task takes beyond that on a worker that was waiting; none where one worker goes straight on."""
     dispatch_period_s: Seconds = 0.0
     """The orchestrator scans this often; a successor is invisible until the next scan. 0: at once."""
     worker_pause_s: Seconds = 0.0

@@ -152,7 +152,7 @@ def task_columns(result: RunResult) -> Columns:
     """``tasks`` as numpy arrays of one length. Raises ValueError for a run without a trace."""
     trace = trace_of(result)
     layout = layout_of(result)
-    labels = [_label(task) for graph in layout.graphs for task in graph.tasks]
+    labels = [task_label(task) for graph in layout.graphs for task in graph.tasks]
     offsets = np.cumsum([0, *(len(graph.tasks) for graph in layout.graphs)])[:-1]
     job = np.array(trace.job, dtype=np.intp)
     code = offsets[layout.shape[job]] + np.array(trace.task, dtype=np.intp)
@@ -177,7 +177,8 @@ def trace_of(result: RunResult) -> Trace:
     return result.trace
 
 
-def _label(task: Task) -> tuple[str, str, str]:
+def task_label(task: Task) -> tuple[str, str, str]:
+    """Network, kind and layer of a task as they stand in ``tasks``."""
     if task.layer == WHOLE_NETWORK:
         layer = "" if task.kind == Kind.INIT else "all"
     else:

@@ -119,6 +119,9 @@ class OverheadEngine(Engine):
         self._pause_s = runtime.worker_pause_s
         self._poll_s = runtime.worker_poll_s
         self._submission_s = runtime.submission_s
+        self._wake_s = runtime.wake_s
+        self._awake: WorkerTick | None = None
+        """The worker whose end of a task is being dealt with: it need not be woken."""
         self._excess = excesses(device)
         self._contends = any(excess for row in self._excess.values() for excess in row.values())
         self._noise = noise
@@ -292,6 +295,8 @@ class OverheadEngine(Engine):
             run.left_s = self._measured(job, task)
         else:
             run.left_s = task.duration_s if job.factors is None else task.duration_s * job.factors[task.index]
+            if tick is not self._awake:
+                run.left_s += self._wake_s
         run.factor = self._factor(tick)
         if self._paged is not None:
             due_s = self._paged.begin(tick.index, job, task, run.left_s, self.env.now, run.factor)
@@ -394,4 +399,6 @@ class OverheadEngine(Engine):
         if self._pause_s:
             run.state = _Run.PAUSED
             self._wake(tick, self._pause_s)
+        self._awake = tick
         self._settle()
+        self._awake = None

@@ -93,7 +93,13 @@ def _engine(
     noise: NoiseSource | None,
 ) -> Engine:
     runtime = device.runtime
-    delays = (runtime.dispatch_period_s, runtime.worker_pause_s, runtime.worker_poll_s, runtime.submission_s)
+    delays = (
+        runtime.wake_s,
+        runtime.dispatch_period_s,
+        runtime.worker_pause_s,
+        runtime.worker_poll_s,
+        runtime.submission_s,
+    )
     shares = runtime.slowdown or device.storage.pace_bytes_per_s is not None
     pages = device.memory.swap is not None or device.storage.reads == "mapped"
     if any(delays) or shares or noise is not None or pages:

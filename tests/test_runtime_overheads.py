@@ -153,6 +153,21 @@ def test_three_share_what_two_halve() -> None:
     assert run.finish_s == [3, 3, 3]
 
 
+def test_only_a_waiting_worker_is_woken() -> None:
+    run = play(
+        "linear", [(0, [execution(1), execution(1)])], runtime=Runtime(wake_s=0.25), overheads=True
+    )
+    # The arrival wakes the worker; then it goes straight on.
+    assert run.finish_s == [1.25, 2.25]
+    late = play(
+        "linear",
+        [(0, [execution(1)]), (5, [execution(1)])],
+        runtime=Runtime(wake_s=0.25),
+        overheads=True,
+    )
+    assert late.finish_s == [1.25, 6.25]
+
+
 def test_slow_down_depends_on_both_kinds() -> None:
     runtime = Runtime(slowdown={"execute": {"load": 1.5}})
     load = Net("load", (3,), (0,), init_s=0)

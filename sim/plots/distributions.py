@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 LEFT_OUT = 0.005
 """Share of the shortest times that may lie left of a logarithmic axis."""
+MEAN = (0, (1, 1))
+"""Line of a mean."""
 MOST_STEPS = 2000
 """Steps drawn per run; beyond, quantiles are drawn, which look the same and keep the PDF small."""
 
@@ -25,13 +27,15 @@ def response_cdfs(
     *,
     percentiles: tuple[float, ...] = (0.5, 0.95),
     log_x: bool | None = None,
+    means: bool = False,
     x_label: str = "response time",
 ) -> Figure:
     """Empirical distribution functions of several runs in one panel.
 
     ``runs`` maps a name to response times in seconds (one-dimensional, nan for unfinished: left out).
     ``percentiles`` are marked by lines across. ``log_x`` None: logarithmic where the times span more than a
-    factor of 30. Raises ValueError for no run, a run without times, or negative times.
+    factor of 30. ``means`` draws a line at each mean. Raises ValueError for no run, a run without times, or
+    negative times.
     """
     if not runs:
         raise ValueError("response_cdfs: no runs")
@@ -81,6 +85,8 @@ def response_cdfs(
             markersize=2.5 + 1.5 * width,
             linestyle="",
         )
+        if means:
+            axes.axvline(float(column.mean()) / unit, color=look.color, linestyle=MEAN, linewidth=0.9 * width)
         handles.append(Line2D([], [], color=look.color, linestyle=look.linestyle, marker=look.marker))
     for percentile in percentiles:
         axes.axhline(percentile, color=GREY, linewidth=0.6, linestyle=(0, (2, 2)), zorder=0.5)
@@ -103,7 +109,11 @@ def response_cdfs(
     axes.set_ylim(0, 1.02)
     axes.set_xlabel(f"{x_label} ({unit_name})")
     axes.set_ylabel("share of requests")
-    legend(figure, handles, [str(name) for name in columns])
+    labels = [str(name) for name in columns]
+    if means:
+        handles.append(Line2D([], [], color=GREY, linestyle=MEAN))
+        labels.append("mean")
+    legend(figure, handles, labels)
     return figure
 
 

@@ -51,11 +51,11 @@ def timeline(
     unknown = sorted(set(tasks["kind"]) - set(KINDS))
     if unknown:
         raise ValueError(f"timeline: kind {unknown[0]!r}; must be one of {', '.join(KINDS)}")
-    lanes = list(workers) if workers is not None else sorted(set(tasks["worker"]), key=_natural)
+    lanes = list(workers) if workers is not None else sorted(set(tasks["worker"]), key=natural)
     strangers = sorted(set(tasks["worker"]) - set(lanes))
     if strangers:
         raise ValueError(f"timeline: worker {strangers[0]!r} is not among {', '.join(lanes)}")
-    look = looks(sorted(set(tasks["network"]), key=_natural))
+    look = looks(sorted(set(tasks["network"]), key=natural))
     arrival = np.sort(np.asarray([] if arrivals_s is None else arrivals_s, dtype=np.float64))
     if window_s is None:
         begin_s = min([float(tasks["start_s"].min()), *arrival[:1]])
@@ -84,8 +84,8 @@ def timeline(
     return figure
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts worker 2 before worker 10."""
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts worker 2 before worker 10."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
