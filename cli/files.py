@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 
 def check_target(option: str, path: Path | None) -> None:
@@ -32,3 +33,13 @@ def check_folder(option: str, path: Path | None) -> None:
     above = next((p for p in (path, *path.absolute().parents) if p.exists()), path)
     if not above.is_dir() or not os.access(above, os.W_OK):
         raise InputError(f"{option} {path}: {above} cannot be written to")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write data as JSON, whole or not at all."""
+    import json
+
+    from ..traces.atomic import write_whole
+
+    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .terminal import console, interval, seconds, share, significant, size, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..runs.result import RunResult
+    from ..runs.result import Infeasible
+    from ..runs.tasks import Trace
 
 RESPONSES = (
     ("mean", "response_mean"),
@@ -20,9 +21,33 @@ RESPONSES = (
 )
 
 
+class Shown(Protocol):
+    """What the report says of a run beside its summaries: a ``RunResult``, or what was read from a folder."""
+
+    @property
+    def device(self) -> str:
+        """The device's name."""
+
+    @property
+    def seed(self) -> int:
+        """The root seed."""
+
+    @property
+    def limit_bytes(self) -> int | None:
+        """What the run may hold."""
+
+    @property
+    def infeasible(self) -> Infeasible | None:
+        """What did not fit."""
+
+    @property
+    def trace(self) -> Trace | None:
+        """The tasks, to tell how many were not kept."""
+
+
 def show_run(
     data: Mapping[str, Any],
-    result: RunResult,
+    result: Shown,
     summaries: Sequence[Mapping[str, Any]],
     together: Mapping[str, Any],
     *,
@@ -69,7 +94,7 @@ def _style(status: str) -> str:
 
 def _circumstances(
     data: Mapping[str, Any],
-    result: RunResult,
+    result: Shown,
     summaries: Sequence[Mapping[str, Any]],
     together: Mapping[str, Any],
     clock: str,
@@ -161,7 +186,7 @@ def _mean(each: Sequence[Mapping[str, Any]], key: str) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _shortage(result: RunResult) -> Table:
+def _shortage(result: Shown) -> Table:
     short = result.infeasible
     assert short is not None
     rows = table("what does not fit", "", wrap=("",))

@@ -149,7 +149,7 @@ def write_run(
             figures(draft / "figures")
         if beside is not None:
             beside(draft)
-        _replace(draft, target)
+        replace_run(draft, target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -230,7 +230,11 @@ def check_replaceable(folder: Path) -> None:
         )
 
 
-def _replace(draft: Path, target: Path) -> None:
+def replace_run(draft: Path, target: Path) -> None:
+    """Put the run's folder ``draft``, on the same file system, in the place of ``target``.
+
+    Raises FolderError where ``write_run`` would refuse to write.
+    """
     if not target.exists():
         os.rename(draft, target)
         return
