@@ -2,11 +2,11 @@
 
     python benchmarks/fidelity.py --out results/fidelity --json fidelity.json [--only 400]
 
-Measures the machine and three networks, then simulates and replays every condition: storage paced to 40 and to
-400 MB/s, at the disk's own speed, and starved of memory; four policies; deterministic and Poisson arrivals at
-utilisation 0.5 and 0.8 (of one worker that serves every image alone). Each condition is run several times with
-other arrivals; the errors told are medians over runs. About an hour, on a machine that does nothing else.
-Started again with the same folder, it goes on where it was.
+Measures the machine and three networks, then simulates and replays every condition: storage paced to 40 and
+to 400 MB/s, at the disk's own speed, and starved of memory; four policies; deterministic and Poisson arrivals
+at utilisation 0.5 and 0.8 (of one worker that serves every image alone). Each condition is run several times
+with other arrivals; the errors told are medians over runs. About an hour, on a machine that does nothing
+else. Started again with the same folder, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edgesched.bridge.board import profile_device
-from edgesched.bridge.profiling import profile_networks
-from edgesched.cli.verify import compare_here
+from edgesched.cli.verify import compare_here, measure_here
 from edgesched.runs.scenario import Scenario
 from edgesched.runs.setup import set_up
 
@@ -31,7 +29,7 @@ RUNS = 5
 UTILISATIONS = (0.5, 0.8)
 PACED = {"40": 40e6, "400": 400e6}
 STARVED_ROOM_BYTES = 14_000_000
-"""Room for weights and arenas together where the device is starved: MobileNet v2's weights alone take it all."""
+"""Room for weights and arenas together where the device is starved: less than MobileNet v1's weights."""
 
 
 def conditions() -> dict[str, dict[str, Any]]:
@@ -127,8 +125,8 @@ def line(row: dict[str, Any]) -> str:
     return (
         f"{row['condition']:>8} {row['process']:>13} {row['utilisation']} {row['policy']:>8}  "
         f"mean {percent(row['mean_error'])}  p95 {percent(row['p95_error'])}  "
-        f"trace-driven {percent(row['trace_driven_error'])}  order {'same' if row['same_order'] else 'DIFFERS'}  "
-        f"switches {row['switches']}"
+        f"trace-driven {percent(row['trace_driven_error'])}  "
+        f"order {'same' if row['same_order'] else 'DIFFERS'}  switches {row['switches']}"
     )
 
 
@@ -144,14 +142,13 @@ def main() -> None:
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    board = out / "board.yaml"
-    if not board.exists():
-        profile = profile_networks(NETWORKS, None, out / "profile.csv")
-        profile_device(board, profile=profile, name="this-host")
+    wanted = [name for name in conditions() if not arguments.only or name in arguments.only]
+    boards = measure_here(NETWORKS, None, out, {PACED[name] for name in wanted if name in PACED})
     rows = []
     for name, device in conditions().items():
-        if arguments.only and name not in arguments.only:
+        if name not in wanted:
             continue
+        board = boards[PACED.get(name)]
         if name == "starved":
             base = set_up(
                 scenario(board, device, "linear", {"process": "poisson", "rate_per_s": 1}, 1)

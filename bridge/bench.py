@@ -99,17 +99,21 @@ class _Measuring:
         self.loops: dict[str, Any] = {}
         self.before: Any = None
 
-    def do_prepare(self, bundles: dict[str, str], pins: dict[str, list[int]]) -> None:
-        """Open the bundles by network, for every number of threads in ``pins`` and its processors."""
+    def do_prepare(self, bundles: dict[str, str], pins: dict[str, list[int]], pace: float | None) -> None:
+        """Open the bundles by network, for every number of threads in ``pins`` and its processors.
+
+        Direct reads keep the ``pace`` in bytes/s, None: as fast as they can.
+        """
         from .bundle import open_bundle
         from .passes import timed_pass
         from .program import Program
-        from .storage import WeightsFile
+        from .storage import Pace, WeightsFile
 
+        kept = None if pace is None else Pace(pace)
         for name, folder in bundles.items():
             bundle = open_bundle(Path(folder), name=name)
-            for what in ("direct", "cached"):
-                self.files[name, what] = WeightsFile(bundle.weights_path, what)
+            self.files[name, "direct"] = WeightsFile(bundle.weights_path, "direct", kept)
+            self.files[name, "cached"] = WeightsFile(bundle.weights_path, "cached")
             for threads, cpus in pins.items():
                 # The threads of a session may run where the thread that makes it may: anywhere.
                 program = Program(bundle, threads=int(threads))

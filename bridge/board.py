@@ -27,7 +27,7 @@ from .storage import measure_read_rate
 COMMAND = "edgesched profile device"
 NOISE_FACTOR = 1.02
 """A slow-down of less is taken for noise."""
-DISPATCH_REQUESTS = 200
+DISPATCH_REQUESTS = 60
 
 
 class BoardFileError(ValueError):
@@ -139,7 +139,9 @@ def _put_dispatch(board: _Board, bench: Bench, cpus: Sequence[int]) -> None:
     straight_s, woken_s = statistics.median(continued), statistics.median(handed_over)
     board.data["runtime"]["dispatch_s"] = _rounded(straight_s)
     board.data["runtime"]["wake_s"] = _rounded(max(0.0, woken_s - straight_s))
-    board.measured["runtime.dispatch_s"] = f"tasks that do nothing under linear, {_spread(continued)}"
+    board.measured["runtime.dispatch_s"] = (
+        f"what tasks under linear take beyond their work, {_spread(continued)}"
+    )
     board.measured["runtime.wake_s"] = f"beyond that where a waiting worker was woken: {_spread(handed_over)}"
 
 

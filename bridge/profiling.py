@@ -49,14 +49,16 @@ def profile_networks(
     rounds: int = ROUNDS,
     seed: int = 0,
     statistic: Statistic = "median",
+    pace_bytes_per_s: float | None = None,
     cache: Path | None = None,
     tell: Tell | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Measure networks (of the catalogue, or ``model.onnx`` below ``folder``) and write ``out``; returns it.
 
-    ``threads`` are the numbers of threads to execute with. ``seed`` is that of the order of passes. Samples
-    lie in ``<out>.samples`` until the profile is written: the same call goes on where an interrupted one
+    ``threads`` are the numbers of threads to execute with. ``pace_bytes_per_s`` slows direct reads down, as
+    in a replay at that pace: what waking from its waits costs is then in the profile. ``seed`` is that of the
+    order of passes. Samples lie in ``<out>.samples`` until the profile is written: the same call goes on where an interrupted one
     stopped. ``tell`` hears warnings and how many samples were left out.
 
     Raises ValueError: ProfilingError, or what made the bundles, the samples' file or the measuring raised.
@@ -70,6 +72,7 @@ def profile_networks(
         "threads": list(threads),
         "rounds": rounds,
         "seed": seed,
+        "pace_bytes_per_s": pace_bytes_per_s,
     }
     with SampleFile(out.with_name(f"{out.name}.samples"), options) as file:
         samples = Samples(file.passes)
@@ -77,7 +80,7 @@ def profile_networks(
             say(f"{file.path}: going on after {len(file.passes)} passes")
         elif (warning := unrest()) is not None:
             say(f"warning: {warning}")
-        for each in _passes(bundles, pins, rounds, seed, samples, progress):
+        for each in _passes(bundles, pins, options, samples, progress):
             file.append(each)
             samples.add(each)
         rows, doubtful = _rows(bundles, threads, samples, statistic, min(MIN_CLEAN, rounds))
@@ -120,12 +123,12 @@ def _by_name(bundles: Iterable[Bundle]) -> dict[str, Bundle]:
 def _passes(
     bundles: Mapping[str, Bundle],
     pins: Mapping[int, Sequence[int]],
-    rounds: int,
-    seed: int,
+    options: Mapping[str, Any],
     samples: Samples,
     progress: Progress | None,
 ) -> Iterator[Pass]:
     """The passes that ``samples`` does not have; it must have each before the next one is asked for."""
+    rounds, seed = options["rounds"], options["seed"]
     configs = _configs(bundles, list(pins))
     wanted = min(MIN_CLEAN, rounds)
     total = sum(len(_round(configs, number)) for number in range(rounds))
@@ -144,7 +147,7 @@ def _passes(
                 if bench is None:
                     bench = stack.enter_context(Bench())
                     folders = {name: str(bundle.folder) for name, bundle in bundles.items()}
-                    bench.ask("prepare", bundles=folders, pins=pins)
+                    bench.ask("prepare", bundles=folders, pins=pins, pace=options["pace_bytes_per_s"])
                 if progress is not None:
                     progress(done, total)
                 yield _pass(number, config, bench.ask("pass", cpus=pins[config.threads], **config._asdict()))
@@ -284,6 +287,7 @@ def _header(options: Mapping[str, Any], samples: Samples, statistic: str, doubtf
         "disturbed": left_out or "none",
         "doubtful": f"{doubtful} cells of all samples, as too few were undisturbed" if doubtful else None,
         "bundles": options["bundles"],
+        "pace_bytes_per_s": options["pace_bytes_per_s"],
     }
     return {key: _line(value) for key, value in lines.items() if value}
 

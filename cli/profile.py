@@ -67,6 +67,12 @@ def networks(
     threads: Annotated[str, typer.Option(help="Numbers of threads to execute with, e.g. 1,2,4.")] = "1",
     rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Times that everything is measured.")] = 11,
     seed: Annotated[int, typer.Option(min=0, help="Of the order within a round.")] = 0,
+    pace: Annotated[
+        float | None,
+        typer.Option(
+            metavar="BYTES/S", min=1, help="Read past the page cache at most so fast.", show_default=False
+        ),
+    ] = None,
     statistic: Annotated[
         Statistic, typer.Option(help="What counts: the median on a quiet machine, the mean on a shared one.")
     ] = Statistic.median,
@@ -88,6 +94,7 @@ def networks(
                 rounds=rounds,
                 seed=seed,
                 statistic=statistic.value,
+                pace_bytes_per_s=pace,
                 tell=message,
                 progress=progress,
             )

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .files import check_folder, check_target
+from ..traces.atomic import write_whole
+from .files import check_folder, check_target, write_json
 from .run import overrides
 from .terminal import console, message, seconds, table
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-BOARD, PROFILE, POINTS, FINISHED = "board.yaml", "profile.csv", "points", "comparison.json"
+BOARD, POINTS, FINISHED = "board.yaml", "points", "comparison.json"
 DIFFER = 0.05
 """Policies whose mean response times differ by less are not ranked against each other."""
 
@@ -84,68 +85,116 @@ def verify(
     check_folder("--out", out)
     raw = read_source(scenario, overrides(scenario.parent, None, setting, None, None))
     out.mkdir(parents=True, exist_ok=True)
-    measured = board or _measured(raw, out, rounds)
-    settings = {"device.board": str(measured.resolve())} | dict(raw.overrides)
-    source = read_source(scenario, settings)
+    points = list(_points(raw))
+    boards = _boards(raw, [data for _, _, data in points], out, board, rounds)
     done = [
-        _point(source, data, label, dict(chosen), out / POINTS / label, nice)
-        for label, chosen, data in _points(source)
+        _point(raw, data, label, dict(chosen), boards(pace_of(data)), out / POINTS / label, nice)
+        for label, chosen, data in points
     ]
     result = summary(done)
     if json_file is not None:
-        _write_json(json_file, result)
-    _write_json(out / "verify.json", result)
+        write_json(json_file, result)
+    write_json(out / "verify.json", result)
     _show(done, result)
 
 
-def _measured(raw: Source, out: Path, rounds: int) -> Path:
-    """The board of this machine, measured into ``out`` unless it lies there already."""
-    from ..bridge.board import profile_device
-    from ..bridge.profiling import profile_networks
+def pace_of(data: Mapping[str, Any]) -> float | None:
+    """The pace that a scenario's data sets for reading weights past the page cache; None: none."""
+    device = data.get("device")
+    storage = device.get("storage") if isinstance(device, Mapping) else None
+    if not isinstance(storage, Mapping) or storage.get("reads") == "mapped":
+        return None
+    pace = storage.get("pace_bytes_per_s")
+    return float(pace) if isinstance(pace, int | float) else None
+
+
+def _boards(
+    raw: Source, points: list[dict[str, Any]], out: Path, board: Path | None, rounds: int
+) -> Callable[[float | None], Path]:
+    """The board to use at each pace of the points: the one given, or this machine measured into ``out``."""
     from ..runs.load import scenario_of
 
-    board = out / BOARD
-    if board.exists():
-        message(f"using the measurements in {out} (remove {board} to measure again)")
-        return board
+    if board is not None:
+        return lambda pace: board
     try:
         plain = {**raw.data, "device": {**raw.data["device"], "board": "ideal"}}
         names = scenario_of(plain).workload.networks(raw.folder)
     except (KeyError, TypeError, ValueError):
-        raw.scenario()  # says what is wrong, and where
+        replace(raw, data={**raw.data, "device": "ideal"}).scenario()  # says what is wrong, and where
         raise
-    profile = profile_networks(list(names), raw.folder, out / PROFILE, rounds=rounds, tell=message)
-    profile_device(board, profile=profile, name="this-host", tell=message)
-    return board
+    measured = measure_here(list(names), raw.folder, out, {pace_of(data) for data in points}, rounds=rounds)
+    return lambda pace: measured[pace]
 
 
-def _points(source: Source) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Any]]]:
+def measure_here(
+    names: list[str], folder: Path | None, out: Path, paces: set[float | None], *, rounds: int = 11
+) -> dict[float | None, Path]:
+    """Boards of this machine, one for each pace of reading weights, written into ``out``.
+
+    They differ in their profiles only, which are measured at that pace: a thread that waits for a slow disk
+    loses its caches meanwhile. What lies in ``out`` already is used. ``folder`` is where relative models are.
+    """
+    import yaml
+
+    from ..bridge import host
+    from ..bridge.board import profile_device
+    from ..bridge.profiling import profile_networks
+
+    board = out / BOARD
+    if board.exists():
+        message(f"using the measurements in {out} (remove them to measure again)")
+    host.touch_memory()
+    unpaced = out / "profile.csv"
+    if not unpaced.exists():
+        profile_networks(names, folder, unpaced, rounds=rounds, tell=message)
+    if not board.exists():
+        profile_device(board, profile=unpaced, name="this-host", tell=message)
+    found: dict[float | None, Path] = {None: board}
+    for pace in sorted(p for p in paces if p is not None):
+        profile = out / f"profile-{pace / 1e6:g}.csv"
+        if not profile.exists():
+            profile_networks(names, folder, profile, rounds=rounds, pace_bytes_per_s=pace, tell=message)
+        data = yaml.safe_load(board.read_text(encoding="utf-8"))
+        data["cost"]["profile"] = profile.name
+        data["storage"]["pace_bytes_per_s"] = pace
+        found[pace] = out / f"board-{pace / 1e6:g}.yaml"
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        _write(found[pace], text)
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+
+
+def _points(raw: Source) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Any]]]:
     """Every point of the sweep (or the scenario itself): a name for its folder, its settings, its data."""
-    from importlib.metadata import version
-
-    checked = source.scenario()
-    if not checked.sweep:
-        yield "scenario", {}, source.data
-        return
-    settings: dict[str, Mapping[str, Any]] = {}
-    for point in source.points(version=version("edgesched")):
-        settings.setdefault(json.dumps(point.settings, sort_keys=True), point.settings)
-    base = {key: value for key, value in source.data.items() if key != "sweep"}
     from ..runs import grid
+    from ..runs.load import normal
 
-    for number, chosen in enumerate(settings.values()):
-        data = grid.expand(base, {name: [value] for name, value in chosen.items()}, version="")[0].scenario
-        words = "-".join(str(v) for v in chosen.values() if isinstance(v, str | int | float))
+    base = {key: value for key, value in raw.data.items() if key != "sweep"}
+    sweep = raw.data.get("sweep")
+    if not isinstance(sweep, Mapping) or not sweep:
+        yield "scenario", {}, base
+        return
+    for number, point in enumerate(grid.expand(base, sweep, version="")):
+        words = "-".join(str(v) for v in point.settings.values() if isinstance(v, str | int | float))
         name = "".join(c if c.isalnum() or c in ".-" else "_" for c in words)[:60]
-        yield f"{number:03d}-{name}".rstrip("-"), chosen, data
+        yield f"{number:03d}-{name}".rstrip("-"), point.settings, normal(point.scenario)
 
 
 def _point(
-    source: Source, data: dict[str, Any], label: str, chosen: dict[str, Any], folder: Path, nice: int
+    raw: Source,
+    data: dict[str, Any],
+    label: str,
+    chosen: dict[str, Any],
+    board: Path,
+    folder: Path,
+    nice: int,
 ) -> Verified:
     """Simulate, replay and compare one point; or read what an earlier call wrote of it."""
-    from ..runs.load import normal, scenario_of
-
+    data = {**data, "device": {**data["device"], "board": str(board.resolve())}}
+    scenario = replace(raw, data=data).scenario()
     finished = folder / FINISHED
     content = json.loads(json.dumps(data))
     if finished.exists():
@@ -155,8 +204,8 @@ def _point(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     message(f"{label}: simulating and replaying")
-    comparison = compare_here(scenario_of(normal(data)), source.folder, folder, nice=nice)
-    _write_json(finished, {"scenario": content, "comparison": comparison.data()})
+    comparison = compare_here(scenario, raw.folder, folder, nice=nice)
+    write_json(finished, {"scenario": content, "comparison": comparison.data()})
     return Verified(chosen, json.loads(json.dumps(comparison.data())))
 
 
@@ -253,13 +302,6 @@ def _ranking(done: list[Verified]) -> dict[str, Any]:
                 if (one.mean_s("simulated") < two.mean_s("simulated")) != (real < 1):  # type: ignore[operator]
                     wrong.append(f"{one.policy} and {two.policy} at {place}")
     return {"pairs": pairs, "wrong": wrong}
-
-
-def _write_json(path: Path, data: Any) -> None:
-    from ..traces.atomic import write_whole
-
-    text = json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
 
 
 def _show(done: list[Verified], result: dict[str, Any]) -> None:

@@ -30,6 +30,19 @@ class CostModel:
         cost = device.cost
         self.profile: Profile | None = read_profile(cost.profile) if cost.profile else None
 
+        self._check_pace()
+
+    def _check_pace(self) -> None:
+        """A profile at a pace holds for devices at that pace only."""
+        told = None if self.profile is None else self.profile.metadata.get("pace_bytes_per_s")
+        pace = self.device.storage.pace_bytes_per_s
+        if told is not None and (pace is None or float(told) != pace):
+            raise CostError(
+                f"device {self.device.name!r}: its profile {self.device.cost.profile} was measured with "
+                f"storage at {float(told):g} bytes/s, storage.pace_bytes_per_s is {pace}; set it to that, or "
+                f"measure without a pace"
+            )
+
     def cost(self, network: Network) -> NetworkCost:
         """The network's costs on the device.
 
