@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edgesched.cli.verify import compare_here, measure_here
+from edgesched.cli.verify import board_now, compare_here, device_here
 from edgesched.runs.scenario import Scenario
 from edgesched.runs.setup import set_up
 
@@ -76,7 +76,8 @@ def run(board: Path, out: Path, name: str, device: dict[str, Any], runs: int) ->
                     shutil.rmtree(folder, ignore_errors=True)
                     folder.mkdir(parents=True)
                     arrivals = {"process": process, "rate_per_s": utilisation / alone_s}
-                    compared = compare_here(scenario(board, device, policy, arrivals, runs), out, folder)
+                    now = board_now(board, NETWORKS, None, folder, PACED.get(name))
+                    compared = compare_here(scenario(now, device, policy, arrivals, runs), out, folder)
                     file.write_text(json.dumps(compared.data(), indent=2))
                 facts = json.loads((folder / "replayed" / "replay.json").read_text())["replications"]
                 rows.append(
@@ -143,12 +144,11 @@ def main() -> None:
     out: Path = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     wanted = [name for name in conditions() if not arguments.only or name in arguments.only]
-    boards = measure_here(NETWORKS, None, out, {PACED[name] for name in wanted if name in PACED})
+    board = device_here(NETWORKS, None, out)
     rows = []
     for name, device in conditions().items():
         if name not in wanted:
             continue
-        board = boards[PACED.get(name)]
         if name == "starved":
             base = set_up(
                 scenario(board, device, "linear", {"process": "poisson", "rate_per_s": 1}, 1)

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from .cgroup import UNLIMITED_BYTES, MemoryGroup, Unavailable
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -43,6 +45,13 @@ class Bench:
             start_new_session=True,  # an interrupt at the terminal is for us only
             text=True,
         )
+
+        # A replay's process is charged for its memory, which makes every page fault dearer: so is this one.
+        try:
+            self._group: MemoryGroup | None = MemoryGroup.create(UNLIMITED_BYTES)
+            self._group.add(self._process.pid)
+        except Unavailable:
+            self._group = None
 
     def ask(self, question: str, /, **arguments: Any) -> Any:
         """Have something measured; the arguments are those of the function ``do_<question>`` below.
@@ -75,6 +84,8 @@ class Bench:
         """End the process, whatever it is doing; a second call does nothing."""
         self._process.kill()
         self._process.communicate()
+        if self._group is not None:
+            self._group.close()
         self._complaints.close()
 
     def __enter__(self) -> Self:

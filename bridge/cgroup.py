@@ -33,6 +33,10 @@ _SWITCH_ON = (
 )
 
 
+UNLIMITED_BYTES = 1 << 50
+"""A limit that nothing reaches."""
+
+
 class Unavailable(ValueError):
     """The kernel does not limit memory as asked; the message says why and what to do."""
 

@@ -39,7 +39,7 @@ class Dispatch(NamedTuple):
 class _Working:
     """A backend and its executions: loads wait, executions sweep memory, and each call times itself.
 
-    Without that the engine would be measured with warm caches, at a third of what it costs between real tasks.
+    Tasks that do nothing would show the engine with warm caches, at half of what it costs between real ones.
     """
 
     def __init__(self) -> None:

@@ -58,8 +58,8 @@ def profile_networks(
 
     ``threads`` are the numbers of threads to execute with. ``pace_bytes_per_s`` slows direct reads down, as
     in a replay at that pace: what waking from its waits costs is then in the profile. ``seed`` is that of the
-    order of passes. Samples lie in ``<out>.samples`` until the profile is written: the same call goes on where an interrupted one
-    stopped. ``tell`` hears warnings and how many samples were left out.
+    order of passes. Samples lie in ``<out>.samples`` until the profile is written: the same call goes on
+    where an interrupted one stopped. ``tell`` hears warnings and how many samples were left out.
 
     Raises ValueError: ProfilingError, or what made the bundles, the samples' file or the measuring raised.
     """

@@ -31,7 +31,7 @@ from ..runs.result import Infeasible, RunResult
 from ..runs.setup import Setup, set_up
 from ..runs.tasks import Trace
 from . import host, journal
-from .cgroup import MemoryGroup, Unavailable, sweep_stale
+from .cgroup import UNLIMITED_BYTES, MemoryGroup, Unavailable, sweep_stale
 from .journal import Journal
 from .prepare import as_executed
 from .process import CRASHED, DOES_NOT_FIT
@@ -43,10 +43,9 @@ if TYPE_CHECKING:
     from .bundle import Bundle
 
 OUTCOMES = ("done", "out of memory", "crashed", "interrupted")
-UNLIMITED_BYTES = 1 << 50
 ENDLESS_TASKS = 1_000_000
 """Room in the journal for closed streams without a number of requests."""
-POLL_S = 0.02
+POLL_S = 0.05
 
 Progress = Callable[[int, int], None]
 """Told (finished jobs' tasks, all tasks) of the run."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-BOARD, POINTS, FINISHED = "board.yaml", "points", "comparison.json"
+BOARD, PROFILE, POINTS, FINISHED = "board.yaml", "profile.csv", "points", "comparison.json"
 DIFFER = 0.05
 """Policies whose mean response times differ by less are not ranked against each other."""
 
@@ -85,11 +85,11 @@ def verify(
     check_folder("--out", out)
     raw = read_source(scenario, overrides(scenario.parent, None, setting, None, None))
     out.mkdir(parents=True, exist_ok=True)
-    points = list(_points(raw))
-    boards = _boards(raw, [data for _, _, data in points], out, board, rounds)
+    names = _networks(raw)
+    board = board or device_here(names, raw.folder, out)
     done = [
-        _point(raw, data, label, dict(chosen), boards(pace_of(data)), out / POINTS / label, nice)
-        for label, chosen, data in points
+        _point(raw, data, label, dict(chosen), board, names, rounds, out / POINTS / label, nice)
+        for label, chosen, data in _points(raw)
     ]
     result = summary(done)
     if json_file is not None:
@@ -108,59 +108,54 @@ def pace_of(data: Mapping[str, Any]) -> float | None:
     return float(pace) if isinstance(pace, int | float) else None
 
 
-def _boards(
-    raw: Source, points: list[dict[str, Any]], out: Path, board: Path | None, rounds: int
-) -> Callable[[float | None], Path]:
-    """The board to use at each pace of the points: the one given, or this machine measured into ``out``."""
+def _networks(raw: Source) -> list[str]:
+    """The networks of a scenario whose board is not known yet."""
     from ..runs.load import scenario_of
 
-    if board is not None:
-        return lambda pace: board
     try:
         plain = {**raw.data, "device": {**raw.data["device"], "board": "ideal"}}
-        names = scenario_of(plain).workload.networks(raw.folder)
+        return list(scenario_of(plain).workload.networks(raw.folder))
     except (KeyError, TypeError, ValueError):
         replace(raw, data={**raw.data, "device": "ideal"}).scenario()  # says what is wrong, and where
         raise
-    measured = measure_here(list(names), raw.folder, out, {pace_of(data) for data in points}, rounds=rounds)
-    return lambda pace: measured[pace]
 
 
-def measure_here(
-    names: list[str], folder: Path | None, out: Path, paces: set[float | None], *, rounds: int = 11
-) -> dict[float | None, Path]:
-    """Boards of this machine, one for each pace of reading weights, written into ``out``.
-
-    They differ in their profiles only, which are measured at that pace: a thread that waits for a slow disk
-    loses its caches meanwhile. What lies in ``out`` already is used. ``folder`` is where relative models are.
-    """
-    import yaml
-
+def device_here(names: list[str], folder: Path | None, out: Path) -> Path:
+    """The board of this machine, measured into ``out`` unless it lies there; ``folder`` is the models'."""
     from ..bridge import host
     from ..bridge.board import profile_device
     from ..bridge.profiling import profile_networks
 
     board = out / BOARD
     if board.exists():
-        message(f"using the measurements in {out} (remove them to measure again)")
+        message(f"using the measurements in {out} (remove {board} to measure again)")
+        return board
     host.touch_memory()
-    unpaced = out / "profile.csv"
-    if not unpaced.exists():
-        profile_networks(names, folder, unpaced, rounds=rounds, tell=message)
-    if not board.exists():
-        profile_device(board, profile=unpaced, name="this-host", tell=message)
-    found: dict[float | None, Path] = {None: board}
-    for pace in sorted(p for p in paces if p is not None):
-        profile = out / f"profile-{pace / 1e6:g}.csv"
-        if not profile.exists():
-            profile_networks(names, folder, profile, rounds=rounds, pace_bytes_per_s=pace, tell=message)
-        data = yaml.safe_load(board.read_text(encoding="utf-8"))
-        data["cost"]["profile"] = profile.name
+    profile = profile_networks(names, folder, out / PROFILE, tell=message)
+    return profile_device(board, profile=profile, name="this-host", tell=message)
+
+
+def board_now(
+    board: Path, names: list[str], folder: Path | None, out: Path, pace: float | None, rounds: int = 11
+) -> Path:
+    """``board`` with a profile of this minute and at this pace of reading weights, written into ``out``.
+
+    Machines drift by some per cent within minutes, and a thread that waits for a slow disk loses its caches
+    meanwhile. Means, not medians: what sometimes happens is a part of mean response times.
+    """
+    import yaml
+
+    from ..bridge.profiling import profile_networks
+
+    profile = profile_networks(
+        names, folder, out / PROFILE, rounds=rounds, statistic="mean", pace_bytes_per_s=pace
+    )
+    data = yaml.safe_load(board.read_text(encoding="utf-8"))
+    data["cost"]["profile"] = profile.name
+    if pace is not None:
         data["storage"]["pace_bytes_per_s"] = pace
-        found[pace] = out / f"board-{pace / 1e6:g}.yaml"
-        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-        _write(found[pace], text)
-    return found
+    _write(out / BOARD, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    return out / BOARD
 
 
 def _write(path: Path, text: str) -> None:
@@ -189,12 +184,12 @@ def _point(
     label: str,
     chosen: dict[str, Any],
     board: Path,
+    names: list[str],
+    rounds: int,
     folder: Path,
     nice: int,
 ) -> Verified:
-    """Simulate, replay and compare one point; or read what an earlier call wrote of it."""
-    data = {**data, "device": {**data["device"], "board": str(board.resolve())}}
-    scenario = replace(raw, data=data).scenario()
+    """Profile, simulate, replay and compare one point; or read what an earlier call wrote of it."""
     finished = folder / FINISHED
     content = json.loads(json.dumps(data))
     if finished.exists():
@@ -203,8 +198,10 @@ def _point(
             return Verified(chosen, kept["comparison"])
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    message(f"{label}: simulating and replaying")
-    comparison = compare_here(scenario, raw.folder, folder, nice=nice)
+    message(f"{label}: profiling, simulating, replaying")
+    here = board_now(board, names, raw.folder, folder, pace_of(data), rounds)
+    placed = {**data, "device": {**data["device"], "board": str(here.resolve())}}
+    comparison = compare_here(replace(raw, data=placed).scenario(), raw.folder, folder, nice=nice)
     write_json(finished, {"scenario": content, "comparison": comparison.data()})
     return Verified(chosen, json.loads(json.dumps(comparison.data())))
 
