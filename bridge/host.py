@@ -5,7 +5,6 @@ A fact that the machine does not tell is None, in ``facts`` as in ``Disturbance`
 
 from __future__ import annotations
 
-import ctypes
 import importlib.metadata
 import importlib.util
 import os
@@ -20,8 +19,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from .memory import PAGE_BYTES, Region
 
 _ROOT = Path("/")
 
@@ -217,24 +214,6 @@ def pin(cpus: Iterable[int]) -> None:
         reason = str(error)
     online = _text(_ROOT / "sys/devices/system/cpu/online") or "unknown"
     raise HostError(f"cannot run on the processors {sorted(wanted)}: {reason}; this machine has {online}")
-
-
-def touch_memory(most_bytes: int = 1 << 30) -> int:
-    """On a virtual machine, touch memory once that the host may never have given to it; bytes touched.
-
-    The first touch of such a page costs whoever meets it several microseconds, and a huge page milliseconds,
-    which is nothing of the program's. What is touched here is freed again, and used first afterwards. At most
-    a quarter of what is available.
-    """
-    found = facts()
-    available = found["memory"]["available_bytes"]
-    if not found["virtualisation"] or not available:
-        return 0
-    size_bytes = min(most_bytes, available // 4) // PAGE_BYTES * PAGE_BYTES
-    with Region(size_bytes) as region:
-        region.advise_huge(0, size_bytes)
-        ctypes.memset(region.address, 0, size_bytes)
-    return size_bytes
 
 
 def raise_priority(nice: int) -> None:

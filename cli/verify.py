@@ -122,7 +122,6 @@ def _networks(raw: Source) -> list[str]:
 
 def device_here(names: list[str], folder: Path | None, out: Path) -> Path:
     """The board of this machine, measured into ``out`` unless it lies there; ``folder`` is the models'."""
-    from ..bridge import host
     from ..bridge.board import profile_device
     from ..bridge.profiling import profile_networks
 
@@ -130,7 +129,6 @@ def device_here(names: list[str], folder: Path | None, out: Path) -> Path:
     if board.exists():
         message(f"using the measurements in {out} (remove {board} to measure again)")
         return board
-    host.touch_memory()
     profile = profile_networks(names, folder, out / PROFILE, tell=message)
     return profile_device(board, profile=profile, name="this-host", tell=message)
 

@@ -57,9 +57,9 @@ class Alarm(Event):
 class _Run:
     """The task a worker is on: work left, the factor it is slowed by, and since when."""
 
-    __slots__ = ("alarm", "asked_s", "factor", "left_s", "news", "since_s", "state")
+    __slots__ = ("alarm", "asked_s", "factor", "left_s", "news", "pieces_s", "since_s", "state")
 
-    IDLE, RUNNING, PAGING, PAUSED = range(4)
+    IDLE, RUNNING, READING, PAGING, PAUSED = range(5)
 
     def __init__(self) -> None:
         self.state = self.IDLE
@@ -71,13 +71,31 @@ class _Run:
         """When the idle worker last asked in vain; it asks again every ``worker_poll_s``."""
         self.news = 0
         """The engine's count of news then: without any since, asking again is in vain too."""
+        self.pieces_s: list[float] = []
+        """Of a load at the storage's pace, what it still has to read, last piece first."""
+
+
+PIECE_BYTES = 256 * 1024
+"""A load at the storage's pace takes turns with others after so many bytes, as in a replay."""
+
+
+def _pieces_s(task: Task, pace_bytes_per_s: float) -> list[float]:
+    """Seconds of every piece that a LOAD reads at this pace, last piece first."""
+    layers = task.network.network.layers
+    chosen = layers if task.layer == WHOLE_NETWORK else layers[task.layer : task.layer + 1]
+    pieces = []
+    for layer in chosen:
+        whole, rest = divmod(layer.weight_bytes, PIECE_BYTES)
+        pieces += [PIECE_BYTES / pace_bytes_per_s] * whole
+        pieces += [rest / pace_bytes_per_s] * bool(rest)
+    return pieces[::-1]
 
 
 def excesses(device: Device) -> dict[SlowdownClass, dict[SlowdownClass, float]]:
     """For a task of one class, by how much of its time one of another class beside it delays it.
 
     ``Runtime.slowdown``, where the class itself goes before the kind "execute". Loads at the storage's pace
-    share it, and disturb executions less the more they wait for it.
+    disturb executions less the more they wait for it.
     """
     classes = get_args(SlowdownClass)
     kinds = {"compute": ("compute", "execute"), "memory": ("memory", "execute")}
@@ -90,13 +108,11 @@ def excesses(device: Device) -> dict[SlowdownClass, dict[SlowdownClass, float]]:
             found[a][b] = next((table[x][y] for x, y in pairs if x in table and y in table[x]), 1.0) - 1.0
     storage = device.storage
     if storage.pace_bytes_per_s is not None:
-        found["load"]["load"] = 1.0
+        found["load"] = dict.fromkeys(classes, 0.0)  # they wait for each other at the storage instead
         if storage.read_bytes_per_s is not None:
             share = min(1.0, storage.pace_bytes_per_s / storage.read_bytes_per_s)
             for a in classes:
-                if a != "load":
-                    found[a]["load"] *= share
-                    found["load"][a] *= share
+                found[a]["load"] *= share
     return found
 
 
@@ -128,6 +144,10 @@ class OverheadEngine(Engine):
         self._measured = measured
         if measured is not None:
             self._contends = False  # what was measured holds what it was slowed by
+        pace = device.storage.pace_bytes_per_s
+        paged = device.storage.reads == "mapped" or device.memory.swap is not None
+        self._pace = None if paged or measured is not None else pace
+        self._storage_free_s = -math.inf
         self._arrived: deque[tuple[Request, int, int]] = deque()
         self._submission: Iterator[float] | None = None
         self._finished: list[tuple[Job, Task]] = []
@@ -298,6 +318,13 @@ class OverheadEngine(Engine):
             if tick is not self._awake:
                 run.left_s += self._wake_s
         run.factor = self._factor(tick)
+        if self._pace is not None and task.bound == "load":
+            run.pieces_s = _pieces_s(task, self._pace)
+            run.left_s = max(0.0, run.left_s - math.fsum(run.pieces_s))
+            run.factor = 1.0
+            run.state = _Run.READING
+            self._wake(tick, self._next_piece_s(run))
+            return
         if self._paged is not None:
             due_s = self._paged.begin(tick.index, job, task, run.left_s, self.env.now, run.factor)
             if due_s is not None:
@@ -305,6 +332,15 @@ class OverheadEngine(Engine):
                 self._wake(tick, due_s - self.env.now)
                 return
         self._wake(tick, run.left_s * run.factor)
+
+    def _next_piece_s(self, run: _Run) -> float:
+        """Seconds to the end of a load's next piece, first come first served; then what else it takes."""
+        if run.pieces_s:
+            begin_s = max(self.env.now, self._storage_free_s)
+            self._storage_free_s = begin_s + run.pieces_s.pop()
+            return self._storage_free_s - self.env.now
+        left_s, run.left_s = run.left_s, 0.0
+        return left_s
 
     def _wake(self, tick: WorkerTick, delay_s: float) -> None:
         alarm = self._runs[tick.index].alarm = Alarm(self.env, self._on_alarm, tick)
@@ -338,7 +374,7 @@ class OverheadEngine(Engine):
         state = self._runs[index].state
         if state == _Run.PAGING:
             return self._paged.pager.computing(index, self.env.now)  # type: ignore[union-attr]
-        return state == _Run.RUNNING
+        return state in (_Run.RUNNING, _Run.READING)
 
     def _retime(self) -> None:
         """What runs beside each other has changed: move the ends of the tasks it slows or frees."""
@@ -365,6 +401,10 @@ class OverheadEngine(Engine):
         run = self._runs[tick.index]
         if run.state == _Run.PAUSED:
             run.state = _Run.IDLE
+            self._settle()
+            return
+        if run.state == _Run.READING and (run.pieces_s or run.left_s):
+            self._wake(tick, self._next_piece_s(run))
             self._settle()
             return
         if run.state == _Run.PAGING:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from playing import Net, Played, make_engine, play
 
-from edgesched.devices.model import Runtime
+from edgesched.devices.model import Device, Memory, Processor, Runtime, Storage
+from edgesched.policies import registry
+from edgesched.runs.records import Records
+from edgesched.sim.overheads import PIECE_BYTES, OverheadEngine
+from edgesched.workloads.mix import together
+from edgesched.workloads.workload import RequestPlan
 
 A = Net("a")
 
@@ -153,10 +158,33 @@ def test_three_share_what_two_halve() -> None:
     assert run.finish_s == [3, 3, 3]
 
 
-def test_only_a_waiting_worker_is_woken() -> None:
-    run = play(
-        "linear", [(0, [execution(1), execution(1)])], runtime=Runtime(wake_s=0.25), overheads=True
+def test_loads_at_a_pace_take_turns_at_the_storage() -> None:
+    piece = PIECE_BYTES
+    device = Device(
+        name="paced",
+        processors=(Processor(name="cpu"),),
+        memory=Memory(total_bytes=1 << 40),
+        storage=Storage(pace_bytes_per_s=piece),  # one piece a second
+        runtime=Runtime(weights_lifetime="layer", load_copies=False),
     )
+    nets = [
+        Net("long", (3.0,), (0.0,), init_s=0, weight_bytes=(3 * piece,)),
+        Net("short", (1.5,), (0.0,), init_s=0, weight_bytes=(piece,)),
+    ]
+    costs = [net.cost(device.runtime) for net in nets]
+    plan = RequestPlan(streams=("image",), deadline_s=[None], compositions=[together(("long", "short"))])
+    plan.gap_s.append(0.0)
+    plan.stream.append(0)
+    plan.composition.append(0)
+    records = Records()
+    policy = registry.make("multi-bulk", {})
+    OverheadEngine(policy, device, plan, lambda s: [s.composition(costs)], records).run()
+    # Pieces: long 0..1, short 1..2, long 2..3, long 3..4; short's remaining half second needs no storage.
+    assert list(records.job_finish_s) == [4.0, 2.5]
+
+
+def test_only_a_waiting_worker_is_woken() -> None:
+    run = play("linear", [(0, [execution(1), execution(1)])], runtime=Runtime(wake_s=0.25), overheads=True)
     # The arrival wakes the worker; then it goes straight on.
     assert run.finish_s == [1.25, 2.25]
     late = play(
