@@ -102,6 +102,7 @@ def facts(root: Path = _ROOT) -> dict[str, Any]:
         "memory": _memory(root),
         "page_bytes": os.sysconf("SC_PAGE_SIZE"),
         "huge_pages": _chosen(_text(root / "sys/kernel/mm/transparent_hugepage/enabled")),
+        "free_pages_go_to_host": gives_free_pages_back(root),
         "kernel": _text(root / "proc/sys/kernel/osrelease"),
         "os": _os_name(root),
         "virtualisation": _virtualisation(root, info),
@@ -114,6 +115,16 @@ def facts(root: Path = _ROOT) -> dict[str, Any]:
         "blas": _blas(),
         "blas_environment": {name: os.environ.get(name) for name in _BLAS_VARIABLES},
     }
+
+
+def gives_free_pages_back(root: Path = _ROOT) -> bool:
+    """Whether this is a virtual machine that reports free huge pages to its host, which takes them.
+
+    Touching such a page again costs the guest milliseconds, now and then: small pages are steadier there.
+    """
+    reporting = root / "sys/module/page_reporting/parameters/page_reporting_order"
+    devices = root / "sys/bus/virtio/devices"
+    return reporting.exists() and devices.is_dir() and any(devices.iterdir())
 
 
 def thread_switches() -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..policies.graph import WHOLE_NETWORK
+from .host import gives_free_pages_back
 from .memory import PAGE_BYTES, MappedFile, Region, huge_page_bytes
 from .storage import WeightsFile
 
@@ -36,6 +37,8 @@ class Program:
         self.sessions = [session(bundle.model_path(i), threads) for i in range(len(self.layers))]
         self.file = WeightsFile(bundle.weights_path, "cached" if reads == "cached" else "direct", pace)
         self.mapped = reads == "mapped"
+        self.huge = not gives_free_pages_back()
+        """Whether large buffers ask for huge pages."""
         self.images = {name: _image(bundle, name) for name in bundle.inputs}
         self._places, self._size_bytes = _layout([layer.weights_bytes for layer in self.layers])
         self._idle: list[JobMemory] = []
@@ -59,7 +62,7 @@ class Program:
             return MappedFile(self.bundle.weights_path)
         region = Region(max(self._size_bytes, PAGE_BYTES))
         for place, layer in zip(self._places, self.layers, strict=True):
-            if layer.weights_bytes:
+            if layer.weights_bytes and self.huge:
                 region.advise_huge(place, layer.weights_bytes)
         return region
 
@@ -74,7 +77,8 @@ class JobMemory:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.arena = Region(max(program.bundle.arena_bytes, PAGE_BYTES))
-        self.arena.advise_huge(0, program.bundle.arena_bytes)
+        if program.huge:
+            self.arena.advise_huge(0, program.bundle.arena_bytes)
         self.weights = program.weights()
         self._bindings = [self._binding(index) for index in range(len(program.layers))]
         self._runs: list[Callable[[Any], None]] = [s.run_with_iobinding for s in program.sessions]

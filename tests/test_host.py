@@ -288,3 +288,13 @@ def test_a_priority_that_is_not_permitted(monkeypatch):
     monkeypatch.setattr(os, "setpriority", refuse)
     with pytest.raises(HostError, match="root"):
         host.raise_priority(-5)
+
+
+def test_a_virtual_machine_may_give_its_free_pages_back(tmp_path: Path) -> None:
+    assert not host.gives_free_pages_back(tmp_path)
+    parameters = tmp_path / "sys/module/page_reporting/parameters"
+    parameters.mkdir(parents=True)
+    (parameters / "page_reporting_order").write_text("9")
+    assert not host.gives_free_pages_back(tmp_path), "a real machine has the module, but nobody to report to"
+    (tmp_path / "sys/bus/virtio/devices/virtio0").mkdir(parents=True)
+    assert host.gives_free_pages_back(tmp_path)
