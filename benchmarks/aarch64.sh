@@ -95,7 +95,7 @@ echo '== replay'
 rm -rf "$work/results"
 (cd "$(dirname "$scenario")" && "$python" -c 'from edgesched.cli.main import main; main()' \
   replay "$(basename "$scenario")" --package "$work/package.zip" 2> /dev/null)
-"$work/python" -m edgesched.bridge.receive run "$work/package.zip" --out "$work/results" "${models[@]}"
+"$work/python" -m edgesched.bridge.remote.receive run "$work/package.zip" --out "$work/results" "${models[@]}"
 "$python" - "$work" <<'PY'
 import json, sys
 from pathlib import Path

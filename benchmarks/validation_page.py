@@ -1,11 +1,12 @@
 """Write the tables of docs/validation.md: every number there is computed here, with the committed boards.
 
-    python benchmarks/validation_page.py [--theory FILE] [--engine FILE] [--page docs/validation.md]
+    python benchmarks/validation_page.py [--theory FILE] [--engine FILE] [--fidelity FILE...]
 
 The prose stands in the page and stays; what lies between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is
 replaced. ``--theory`` takes what `edgesched validate theory --json FILE` writes, ``--engine`` what
-`python benchmarks/engine.py --json FILE` writes; without them those two tables stay as they are. Where a
-number changes, read the prose beside it again. Takes one to two minutes: some sections fit again.
+`python benchmarks/engine.py --json FILE` writes, ``--fidelity`` what `benchmarks/fidelity.py --json FILE`
+writes (several files are put together); without them those tables stay as they are. Where a number changes,
+read the prose beside it again. Takes one to two minutes: some sections fit again.
 """
 
 from __future__ import annotations
@@ -285,6 +286,41 @@ def engine(file: Path) -> str:
     )
 
 
+def fidelity(files: Sequence[Path]) -> str:
+    """Errors of simulations against replays, by condition."""
+    rows = [row for file in files for row in json.loads(file.read_text("utf-8"))]
+
+    def percent(value: float | None, digits: int = 1) -> str:
+        return "-" if value is None else f"{value:+.{digits}%}"
+
+    def mib(value: float | None) -> str:
+        return "-" if value is None else f"{value / MIB:.1f}"
+
+    names = {"40": "40 MB/s", "400": "400 MB/s", "unpaced": "its own speed", "starved": "starved, 100 MB/s"}
+    header = (
+        *("storage", "arrivals", "utilisation", "policy", "replayed mean, ms", "error", "95th percentile"),
+        *("trace-driven", "same order", "peak beyond base, MiB", "by the ledger", "scheduler, us a task"),
+    )
+    cells = [
+        (
+            names[row["condition"]],
+            row["process"],
+            row["utilisation"],
+            row["policy"],
+            "-" if row["replayed_mean_s"] is None else f"{1e3 * row['replayed_mean_s']:.0f}",
+            percent(row["mean_error"]),
+            percent(row["p95_error"]),
+            percent(row["trace_driven_error"], 2),
+            "yes" if row["same_order"] else "no",
+            mib(row["peak_beyond_base_bytes"]),
+            mib(row["ledger_beyond_base_bytes"]),
+            "-" if row["scheduler_per_task_s"] is None else f"{1e6 * row['scheduler_per_task_s']:.0f}",
+        )
+        for row in rows
+    ]
+    return table(header, cells, left=4)
+
+
 def filled(page: str, blocks: dict[str, str]) -> str:
     """The page with the named blocks replaced. Raises ``SystemExit`` for a block that it does not have."""
     for name, block in blocks.items():
@@ -302,6 +338,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--theory", type=Path)
     parser.add_argument("--engine", type=Path)
+    parser.add_argument("--fidelity", type=Path, nargs="*", default=())
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
     totals = published_totals()
@@ -325,6 +362,8 @@ def main() -> None:
         blocks["theory"] = theory(arguments.theory)
     if arguments.engine is not None:
         blocks["engine"] = engine(arguments.engine)
+    if arguments.fidelity:
+        blocks["fidelity"] = fidelity(arguments.fidelity)
     arguments.page.write_text(filled(arguments.page.read_text("utf-8"), blocks), encoding="utf-8")
     print(f"wrote {arguments.page}")
 

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 from ..policies.graph import WHOLE_NETWORK, Kind
 from ..policies.scheduler import Composition, Job, Request, Scheduler
 from ..runs.driver import Driver
-from . import storage
 from .backend import Backend, Execution
 from .journal import Journal
+from .machine import storage
 
 if TYPE_CHECKING:
     from ..devices.model import Device

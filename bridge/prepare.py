@@ -12,8 +12,8 @@ from pathlib import Path
 from ..runs.resolve import AsExecuted, network_of
 from ..traces.atomic import write_whole
 from ..workloads.network import Network
-from .bundle import Bundle
-from .cache import bundle_of, cache_folder, kept
+from .bundles.bundle import Bundle
+from .bundles.cache import bundle_of, cache_folder, kept
 
 Tell = Callable[[str], None]
 
@@ -76,7 +76,7 @@ def _bundle(name: str, folder: Path | None, cache: Path, tell: Tell) -> Bundle:
             steps.append(step)
 
         return bundle_of(model, cache=cache, progress=progress)
-    from .generate import GENERATOR_VERSION, generate
+    from .bundles.generate import GENERATOR_VERSION, generate
 
     network = network_of(name)
     layers = [{**asdict(layer), "attributes": dict(layer.attributes)} for layer in network.layers]

@@ -60,13 +60,13 @@ def _replay(order: dict[str, Any], journal: Any) -> None:
     from ..runs.records import Records
     from ..runs.scenario import Scenario
     from ..runs.setup import set_up
-    from .bundle import open_bundle
+    from .bundles.bundle import open_bundle
     from .engine import RealTimeEngine
     from .journal import DONE, READY, RUNNING
-    from .memory import fix_malloc_thresholds, return_free_memory
+    from .machine.memory import fix_malloc_thresholds, return_free_memory
+    from .machine.storage import Pace
     from .prepare import as_executed
     from .program import Program, Programs
-    from .storage import Pace
 
     fix_malloc_thresholds()
     folder = Path(order["folder"])

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..policies.graph import WHOLE_NETWORK
-from .host import gives_free_pages_back
-from .memory import PAGE_BYTES, MappedFile, Region, huge_page_bytes
-from .storage import WeightsFile
+from .machine.host import gives_free_pages_back
+from .machine.memory import PAGE_BYTES, MappedFile, Region, huge_page_bytes
+from .machine.storage import WeightsFile
 
 if TYPE_CHECKING:
-    from .bundle import Bundle
-    from .storage import Pace
+    from .bundles.bundle import Bundle
+    from .machine.storage import Pace
 
 
 class Program:

@@ -30,9 +30,10 @@ from ..runs.records import Records
 from ..runs.result import Infeasible, RunResult
 from ..runs.setup import Setup, set_up
 from ..runs.tasks import Trace
-from . import host, journal
-from .cgroup import UNLIMITED_BYTES, MemoryGroup, Unavailable, sweep_stale
+from . import journal
 from .journal import Journal
+from .machine import host
+from .machine.cgroup import UNLIMITED_BYTES, MemoryGroup, Unavailable, sweep_stale
 from .prepare import as_executed
 from .process import CRASHED, DOES_NOT_FIT
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from ..devices.model import Device
     from ..policies.scheduler import Composition
     from ..runs.scenario import Scenario
-    from .bundle import Bundle
+    from .bundles.bundle import Bundle
 
 OUTCOMES = ("done", "out of memory", "crashed", "interrupted")
 ENDLESS_TASKS = 1_000_000
@@ -406,7 +407,7 @@ def _written(
         trace=trace,
         power=power_of(device, workers),
         infeasible=_infeasible(setup, compositions, book, watch) if out_of_memory else None,
-        warnings=[] if facts["outcome"] == "done" else [f"{facts['outcome']}: {facts['message']}"],
+        cut_short=None if facts["outcome"] in ("done", "out of memory") else str(facts["message"]),
     )
     counters = [
         {"cpu_s": float(r["cpu_s"]), "switches": int(r["switches"]), "faults": int(r["faults"])} for r in rows

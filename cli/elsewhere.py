@@ -13,9 +13,9 @@ from .replayed import progress_bar, show_facts
 from .terminal import message
 
 if TYPE_CHECKING:
-    from ..bridge.remote import Job
-    from ..bridge.ssh import Address
-    from ..bridge.store import Status
+    from ..bridge.remote.remote import Job
+    from ..bridge.remote.ssh import Address
+    from ..bridge.remote.store import Status
     from ..runs.folder import RunFolder
     from ..runs.load import Source
     from ..runs.result import Infeasible
@@ -35,7 +35,7 @@ class _Fetched:
 
 def write_package(source: Source, scenario: Scenario, path: Path, nice: int) -> None:
     """Write the scenario as a package and say how to replay it."""
-    from ..bridge.package import make_package, models_of
+    from ..bridge.remote.package import make_package, models_of
 
     check_target("--package", path)
     models = models_of(_names(source, scenario), source.folder)
@@ -43,7 +43,7 @@ def write_package(source: Source, scenario: Scenario, path: Path, nice: int) -> 
     files = "".join(f" --model {shlex.quote(Path(name).name)}" for name in models)
     also = f", together with {', '.join(models)}" if models else ""
     message(f"{path}: written. Copy it to the other machine{also}, and run there:")
-    message(f"  python3 -m edgesched.bridge.receive run {shlex.quote(path.name)} --out results{files}")
+    message(f"  python3 -m edgesched.bridge.remote.receive run {shlex.quote(path.name)} --out results{files}")
     if made.manifest.policy is not None:
         message(f"note: the policy file is in it, and its code runs there: {scenario.policy.name}")
 
@@ -58,10 +58,10 @@ def replay_elsewhere(
     json_file: Path | None,
 ) -> int:
     """Replay on the device, fetch the results and report; returns the exit code."""
-    from ..bridge.package import make_package, models_of
-    from ..bridge.packaged import EXIT
-    from ..bridge.remote import Job
-    from ..bridge.ssh import Address
+    from ..bridge.remote.package import make_package, models_of
+    from ..bridge.remote.packaged import EXIT
+    from ..bridge.remote.remote import Job
+    from ..bridge.remote.ssh import Address
     from ..runs.folder import open_run
 
     address = Address.parse(device)
@@ -100,7 +100,7 @@ def _names(source: Source, scenario: Scenario) -> list[str]:
 
 def _followed(address: Address, job: Job, folder: Path, target: Path | None) -> Status:
     """Replay, fetch into ``folder`` and move that to ``target``, with a bar on a terminal."""
-    from ..bridge.remote import replay_on
+    from ..bridge.remote.remote import replay_on
     from ..runs.folder import replace_run
 
     def keep(fetched: Path) -> None:

@@ -50,15 +50,15 @@ USER_ERRORS = (
     ("traces.table", "ProfileError"),
     ("workloads.catalogue", "UnknownNetworkError"),
     ("workloads.onnx_graph", "OnnxImportError"),
-    ("bridge.description", "BundleError"),
-    ("bridge.generate", "GenerateError"),
+    ("bridge.bundles.description", "BundleError"),
+    ("bridge.bundles.generate", "GenerateError"),
     ("bridge.replay", "ReplayError"),
-    ("bridge.storage", "StorageError"),
-    ("bridge.host", "HostError"),
-    ("bridge.archive", "PackageError"),
-    ("bridge.store", "StoreError"),
-    ("bridge.ssh", "SshError"),
-    ("bridge.remote", "RemoteError"),
+    ("bridge.machine.storage", "StorageError"),
+    ("bridge.machine.host", "HostError"),
+    ("bridge.remote.archive", "PackageError"),
+    ("bridge.remote.store", "StoreError"),
+    ("bridge.remote.ssh", "SshError"),
+    ("bridge.remote.remote", "RemoteError"),
 )
 """What a user can put right: shown as a message, without a traceback."""
 

@@ -15,7 +15,7 @@ from .files import check_target
 from .terminal import message
 
 if TYPE_CHECKING:
-    from ..bridge.profiling import Progress
+    from ..bridge.measuring.profiling import Progress
 
 NETWORKS = "networks"
 
@@ -81,7 +81,7 @@ def networks(
 
     Interrupted, the same command goes on where it stopped.
     """
-    from ..bridge.profiling import profile_networks
+    from ..bridge.measuring.profiling import profile_networks
 
     check_target("--out", out)
     try:
@@ -120,7 +120,7 @@ def device(
     threads: Annotated[int, typer.Option(min=1, help="Threads that compute one task.")] = 1,
 ) -> None:
     """Measure what a device is (processors, memory, storage, overheads, slow-down), in a minute or so."""
-    from ..bridge.board import profile_device
+    from ..bridge.measuring.board import profile_device
 
     check_target("--out", out)
     with _one_message():
@@ -140,13 +140,13 @@ def _numbers(text: str) -> list[int]:
 @contextmanager
 def _one_message() -> Iterator[None]:
     """What measuring raises for the user to put right is an ``InputError``."""
-    from ..bridge.base import BaseError
-    from ..bridge.bench import BenchError
-    from ..bridge.board import BoardFileError
-    from ..bridge.here import HereError
-    from ..bridge.ownrates import OwnRatesError
-    from ..bridge.profiling import ProfilingError
-    from ..bridge.samplefile import SampleFileError
+    from ..bridge.measuring.base import BaseError
+    from ..bridge.measuring.bench import BenchError
+    from ..bridge.measuring.board import BoardFileError
+    from ..bridge.measuring.here import HereError
+    from ..bridge.measuring.ownrates import OwnRatesError
+    from ..bridge.measuring.profiling import ProfilingError
+    from ..bridge.measuring.samplefile import SampleFileError
     from ..devices.rates import RateError
     from ..devices.reading import InputError
 

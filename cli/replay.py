@@ -65,8 +65,8 @@ def replay(
     The same policy on the same arrivals as ``edgesched run``, under the scenario's memory limit. A policy
     that does not fit is killed by the limit, and that is the result. Interrupted, it keeps what was measured.
     """
-    from ..bridge.packaged import EXIT
     from ..bridge.prepare import bundles_of
+    from ..bridge.remote.packaged import EXIT
     from ..bridge.replay import replay as replay_once
     from ..bridge.results import write_replay
     from ..devices.reading import InputError

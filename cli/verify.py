@@ -122,8 +122,8 @@ def _networks(raw: Source) -> list[str]:
 
 def device_here(names: list[str], folder: Path | None, out: Path) -> Path:
     """The board of this machine, measured into ``out`` unless it lies there; ``folder`` is the models'."""
-    from ..bridge.board import profile_device
-    from ..bridge.profiling import profile_networks
+    from ..bridge.measuring.board import profile_device
+    from ..bridge.measuring.profiling import profile_networks
 
     board = out / BOARD
     if board.exists():
@@ -143,7 +143,7 @@ def board_now(
     """
     import yaml
 
-    from ..bridge.profiling import profile_networks
+    from ..bridge.measuring.profiling import profile_networks
 
     profile = profile_networks(
         names, folder, out / PROFILE, rounds=rounds, statistic="mean", pace_bytes_per_s=pace

@@ -57,4 +57,6 @@ class RunResult:
     infeasible: Infeasible | None = None
     power: tuple[ProcessorPower, ...] | None = None
     """Per processor; None where the board does not know it (``runs/power.py``)."""
+    cut_short: str | None = None
+    """Why a replay ended before its time (crashed, interrupted); more requests may have been to come."""
     warnings: list[str] = field(default_factory=list)

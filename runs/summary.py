@@ -96,6 +96,8 @@ def _status(result: RunResult, finished: int, count: int) -> tuple[str, str | No
             f"{short.network}: {short.task} needs {short.demand_bytes} bytes in all at {short.at_s:g} s, "
             f"there are {short.limit_bytes}; it would fit with {' or '.join(short.fits_with)}"
         )
+    if result.cut_short is not None:
+        return "incomplete", f"{result.cut_short}; {finished} of the {count} requests that came were finished"
     if finished < count:
         return "incomplete", f"{count - finished} of {count} requests are unfinished at {result.end_s:g} s"
     return "ok", None

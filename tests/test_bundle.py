@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgesched.bridge.arena import Span, live_bytes, place
-from edgesched.bridge.bundle import Bundle, BundleError, open_bundle
+from edgesched.bridge.bundles.arena import Span, live_bytes, place
+from edgesched.bridge.bundles.bundle import Bundle, BundleError, open_bundle
 
 onnx = pytest.importorskip("onnx", reason="needs the extra edgesched[bridge]")
 ort = pytest.importorskip("onnxruntime", reason="needs the extra edgesched[bridge]")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from edgesched.bridge.cache import bundle_of, cache_folder  # noqa: E402
-from edgesched.bridge.slicing import cut  # noqa: E402
+from edgesched.bridge.bundles.cache import bundle_of, cache_folder  # noqa: E402
+from edgesched.bridge.bundles.slicing import cut  # noqa: E402
 
 Arrays = dict[str, np.ndarray]
 
@@ -411,7 +411,7 @@ def test_the_cache_is_used_again(made: Any, tmp_path: Path) -> None:
 def test_two_processes_make_the_same_bundle(saved: Any, tmp_path: Path) -> None:
     path = saved(fire())
     code = (
-        "import sys; from pathlib import Path; from edgesched.bridge.cache import bundle_of; "
+        "import sys; from pathlib import Path; from edgesched.bridge.bundles.cache import bundle_of; "
         "print(bundle_of(Path(sys.argv[1]), cache=Path(sys.argv[2])).folder)"
     )
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "cache")]
@@ -424,7 +424,8 @@ def test_two_processes_make_the_same_bundle(saved: Any, tmp_path: Path) -> None:
 def test_what_killed_makers_left_is_swept(saved: Any, tmp_path: Path) -> None:
     path = saved(fire())
     code = (
-        "import os, signal, sys; from pathlib import Path; from edgesched.bridge.cache import bundle_of; "
+        "import os, signal, sys; from pathlib import Path; "
+        "from edgesched.bridge.bundles.cache import bundle_of; "
         "stop = lambda text: os.kill(os.getpid(), signal.SIGKILL) if text.startswith('layer 3') else None; "
         "bundle_of(Path(sys.argv[1]), cache=Path(sys.argv[2]), progress=stop)"
     )

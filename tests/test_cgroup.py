@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgesched.bridge import cgroup
-from edgesched.bridge.cgroup import MemoryGroup, Unavailable
+from edgesched.bridge.machine import cgroup
+from edgesched.bridge.machine.cgroup import MemoryGroup, Unavailable
 
 MIB = 1024**2
 
@@ -70,7 +70,7 @@ def test_what_fits_survives(permitted):
 
 def test_usage_follows_a_region(permitted):
     code = """if True:
-        from edgesched.bridge.memory import Region
+        from edgesched.bridge.machine.memory import Region
         region = Region(64 << 20)
         def step(text=""):
             print(text, flush=True)
@@ -79,7 +79,7 @@ def test_usage_follows_a_region(permitted):
         memory = region.view(0, 40 << 20)
         memory[:] = bytes(1 << 20) * 40
         del memory
-        from edgesched.bridge.memory import return_free_memory
+        from edgesched.bridge.machine.memory import return_free_memory
         return_free_memory()
         step()
         region.release(10 << 20, 30 << 20)
@@ -132,7 +132,7 @@ def test_an_exception_inside_leaves_nothing_and_kills_what_runs(permitted):
 def test_closing_from_inside_moves_us_out(permitted):
     code = """if True:
         import os
-        from edgesched.bridge.cgroup import MemoryGroup
+        from edgesched.bridge.machine.cgroup import MemoryGroup
         before = open("/proc/self/cgroup").read()
         with MemoryGroup.create(256 << 20) as group:
             group.add(os.getpid())
@@ -146,7 +146,7 @@ def test_closing_from_inside_moves_us_out(permitted):
 def test_groups_of_dead_makers_are_swept(permitted):
     code = """if True:
         import os
-        from edgesched.bridge.cgroup import MemoryGroup
+        from edgesched.bridge.machine.cgroup import MemoryGroup
         print(MemoryGroup.create(64 << 20).name, flush=True)
         os.kill(os.getpid(), 9)
     """
@@ -163,8 +163,8 @@ def test_reads_can_be_throttled(permitted, tmp_path):
     file.write_bytes(os.urandom(16 * MIB))
     code = f"""if True:
         import time
-        from edgesched.bridge.memory import Region
-        from edgesched.bridge.storage import WeightsFile
+        from edgesched.bridge.machine.memory import Region
+        from edgesched.bridge.machine.storage import WeightsFile
         with WeightsFile({os.fspath(file)!r}, "direct") as weights, Region(16 << 20) as region:
             start = time.monotonic()
             weights.read_into(region.view(0, 16 << 20), 0)

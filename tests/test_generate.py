@@ -15,7 +15,7 @@ from edgesched.workloads.onnx_import import load_with_report
 onnx = pytest.importorskip("onnx", reason="needs the extra edgesched[bridge]")
 ort = pytest.importorskip("onnxruntime", reason="needs the extra edgesched[bridge]")
 
-from edgesched.bridge.generate import GenerateError, generate  # noqa: E402
+from edgesched.bridge.bundles.generate import GenerateError, generate  # noqa: E402
 
 SMALL = (
     "SqueezeNet 1.0@96",

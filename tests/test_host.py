@@ -3,11 +3,12 @@
 import json
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
-from edgesched.bridge import host
-from edgesched.bridge.host import Disturbance, HostError, Snapshot
+from edgesched.bridge.machine import host
+from edgesched.bridge.machine.host import Disturbance, HostError, Snapshot
 
 PI_4 = "Raspberry Pi 4 Model B Rev 1.4"
 

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from edgesched.bridge import memory
-from edgesched.bridge.memory import PAGE_BYTES, MappedFile, Region, RegionError
+from edgesched.bridge.machine import memory
+from edgesched.bridge.machine.memory import PAGE_BYTES, MappedFile, Region, RegionError
 
 MIB = 1024**2
 
@@ -188,7 +188,7 @@ def test_what_malloc_frees_returns_to_the_kernel():
     # In a process of its own: thresholds are for the whole process.
     code = """if True:
         import ctypes
-        from edgesched.bridge import memory
+        from edgesched.bridge.machine import memory
         libc = ctypes.CDLL(None)
         libc.malloc.restype = ctypes.c_void_p
         def resident():

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import yaml
 
-from edgesched.bridge import archive
-from edgesched.bridge.archive import PackageError, pack, sha256_of, unpack
-from edgesched.bridge.package import (
+from edgesched.bridge.remote import archive
+from edgesched.bridge.remote.archive import PackageError, pack, sha256_of, unpack
+from edgesched.bridge.remote.package import (
     MANIFEST,
     Model,
     make_package,
@@ -27,7 +27,7 @@ from edgesched.bridge.package import (
     open_package,
     unpack_package,
 )
-from edgesched.bridge.store import Received, StoreError, model_path, pack_model, receive_model
+from edgesched.bridge.remote.store import Received, StoreError, model_path, pack_model, receive_model
 from edgesched.devices import boards
 from edgesched.runs.load import load_scenario
 from edgesched.runs.resolve import device_of, policy_of
@@ -493,7 +493,7 @@ def test_a_package_of_another_version_is_refused(folder: Path, tmp_path: Path) -
     scenario, home = load_scenario(folder / "scenario.yaml")
     good = make_package(tmp_path / "good.zip", scenario, home)
     written(tmp_path / "bad.zip", set_key("version", value="99.0")(members_of(good.path)))
-    words = [sys.executable, "-m", "edgesched.bridge.receive", "run", "bad.zip", "--out", "results"]
+    words = [sys.executable, "-m", "edgesched.bridge.remote.receive", "run", "bad.zip", "--out", "results"]
     ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "made by edgesched 99.0" in ended.stderr
@@ -509,7 +509,7 @@ def test_a_missing_model_is_named(folder: Path, tmp_path: Path) -> None:
     scenario = type(scenario).model_validate(data)
     package = make_package(tmp_path / "p.zip", scenario, home, models={"face.onnx": Model("0" * 64, {})})
     assert package.manifest.models == {"face.onnx": "0" * 64}
-    words = [sys.executable, "-m", "edgesched.bridge.receive", "run", "p.zip", "--out", "results"]
+    words = [sys.executable, "-m", "edgesched.bridge.remote.receive", "run", "p.zip", "--out", "results"]
     ended = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "face.onnx is not here: give the file with --model" in ended.stderr

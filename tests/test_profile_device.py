@@ -14,13 +14,13 @@ pytest.importorskip("onnxruntime", reason="needs the extra edgesched[bridge]")
 
 from small_models import chain
 
-from edgesched.bridge import base, beside, board, dispatch, here, profiling, quiet
-from edgesched.bridge.bench import Bench, BenchError
-from edgesched.bridge.beside import Factor, Stretch, factors, undisturbed
-from edgesched.bridge.board import BoardFileError, profile_device
-from edgesched.bridge.ownrates import OwnRatesError, own_rates
-from edgesched.bridge.profiling import profile_networks
-from edgesched.bridge.storage import StorageError, WeightsFile
+from edgesched.bridge.machine.storage import StorageError, WeightsFile
+from edgesched.bridge.measuring import base, beside, board, dispatch, here, profiling, quiet
+from edgesched.bridge.measuring.bench import Bench, BenchError
+from edgesched.bridge.measuring.beside import Factor, Stretch, factors, undisturbed
+from edgesched.bridge.measuring.board import BoardFileError, profile_device
+from edgesched.bridge.measuring.ownrates import OwnRatesError, own_rates
+from edgesched.bridge.measuring.profiling import profile_networks
 from edgesched.cli.main import main
 from edgesched.devices import boards
 from edgesched.devices.costing import CostModel

@@ -16,14 +16,14 @@ pytest.importorskip("onnxruntime", reason="needs the extra edgesched[bridge]")
 
 from small_models import chain
 
-from edgesched.bridge import profiling
-from edgesched.bridge.cache import bundle_of
-from edgesched.bridge.here import HereError
-from edgesched.bridge.host import Disturbance
-from edgesched.bridge.passes import EXECUTE, INIT, LOAD, Held, Timed, memory_pass, timed_pass
-from edgesched.bridge.profiling import ProfilingError, profile_networks
-from edgesched.bridge.samplefile import SampleFile, SampleFileError
-from edgesched.bridge.samples import Config, Pass, Samples, machine_disturbed, task_disturbed
+from edgesched.bridge.bundles.cache import bundle_of
+from edgesched.bridge.machine.host import Disturbance
+from edgesched.bridge.measuring import profiling
+from edgesched.bridge.measuring.here import HereError
+from edgesched.bridge.measuring.passes import EXECUTE, INIT, LOAD, Held, Timed, memory_pass, timed_pass
+from edgesched.bridge.measuring.profiling import ProfilingError, profile_networks
+from edgesched.bridge.measuring.samplefile import SampleFile, SampleFileError
+from edgesched.bridge.measuring.samples import Config, Pass, Samples, machine_disturbed, task_disturbed
 from edgesched.cli.main import main
 from edgesched.devices.costing import CostModel
 from edgesched.devices.model import Cost, Device, Memory, Processor, Runtime

@@ -18,7 +18,7 @@ import pytest
 import yaml
 from loopback import Server, server
 
-from edgesched.bridge.ssh import Address, Line, SshError
+from edgesched.bridge.remote.ssh import Address, Line, SshError
 from edgesched.runs.folder import open_run
 
 BOARD = {
@@ -316,7 +316,7 @@ def test_a_package_copied_by_hand(near: Near) -> None:
         check=True,
     )
     assert "run p.zip --out results --model small.onnx" in made.stderr
-    words = [sys.executable, "-m", "edgesched.bridge.receive", "run", "p.zip"]
+    words = [sys.executable, "-m", "edgesched.bridge.remote.receive", "run", "p.zip"]
     words += ["--out", "results", "--model", "small.onnx"]
     subprocess.run(words, cwd=near.folder, env=near.environment, check=True, timeout=120)
     run = open_run(near.folder / "results")

@@ -20,13 +20,14 @@ pytest.importorskip("onnxruntime")
 
 from small_models import chain
 
-from edgesched.bridge import cgroup
-from edgesched.bridge.cache import bundle_of
+from edgesched.bridge.bundles.cache import bundle_of
+from edgesched.bridge.machine import cgroup
 from edgesched.bridge.program import Program
 from edgesched.bridge.replay import ReplayError, replay
 from edgesched.cli.main import main
 from edgesched.runs.folder import open_run
 from edgesched.runs.load import load_scenario
+from edgesched.runs.summary import summarise
 from edgesched.runs.tables import jobs, tasks
 
 BOARD = {
@@ -207,8 +208,10 @@ def test_a_crash_of_one_layer_keeps_what_was_measured(scenario: Path, cache: Pat
     assert replayed.outcome == "crashed"
     assert "ends at byte" in replayed.facts["message"]
     assert len(replayed.result.trace) >= cut[0]
-    finished = [f for f in replayed.result.records.job_finish_s if f == f]
-    assert finished
+    assert any(f == f for f in replayed.result.records.job_finish_s)
+    summary = summarise(replayed.result)
+    assert summary["status"] == "incomplete"
+    assert "ends at byte" in summary["reason"]
     assert len(jobs(replayed.result)) == len(replayed.result.records.job_start_s)
     assert len(tasks(replayed.result)) == len(replayed.result.trace)
 
@@ -249,7 +252,9 @@ def test_interrupted_at_any_time_nothing_is_left_and_what_was_measured_is_readab
         if out.exists():
             readable += 1
             run = open_run(out)
-            assert run.replay()[0]["outcome"] in ("interrupted", "done")
+            outcome = run.replay()[0]["outcome"]
+            assert outcome in ("interrupted", "done")
+            assert run.summary["together"]["status"] == ("ok" if outcome == "done" else "incomplete")
             assert len(run.tasks()) >= 0
     assert readable >= 5
 

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from edgesched.bridge import storage
-from edgesched.bridge.memory import MappedFile, Region
-from edgesched.bridge.storage import Pace, StorageError, WeightsFile
+from edgesched.bridge.machine import storage
+from edgesched.bridge.machine.memory import MappedFile, Region
+from edgesched.bridge.machine.storage import Pace, StorageError, WeightsFile
 
 KIB = 1024
 MIB = 1024**2

@@ -31,9 +31,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..traces.atomic import write_whole
-from ..workloads.network import FLOAT32_BYTES, Layer, Network
-from ..workloads.onnx_graph import MAX_FILE_BYTES, import_onnx
+from ...traces.atomic import write_whole
+from ...workloads.network import FLOAT32_BYTES, Layer, Network
+from ...workloads.onnx_graph import MAX_FILE_BYTES, import_onnx
 from .random_weights import RandomTensor, file_bytes, write_model
 
 GENERATOR_VERSION = 1

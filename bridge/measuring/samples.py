@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from .host import Disturbance
+from ..machine.host import Disturbance
 from .passes import LOAD, Held, Timed
 
 Statistic = Literal["median", "mean"]

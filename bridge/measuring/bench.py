@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from .cgroup import UNLIMITED_BYTES, MemoryGroup, Unavailable
+from ..machine.cgroup import UNLIMITED_BYTES, MemoryGroup, Unavailable
 
 _PR_SET_PDEATHSIG = 1
 
@@ -115,10 +115,10 @@ class _Measuring:
 
         Direct reads keep the ``pace`` in bytes/s, None: as fast as they can.
         """
-        from .bundle import open_bundle
+        from ..bundles.bundle import open_bundle
+        from ..machine.storage import Pace, WeightsFile
+        from ..program import Program
         from .passes import timed_pass
-        from .program import Program
-        from .storage import Pace, WeightsFile
 
         kept = None if pace is None else Pace(pace)
         for name, folder in bundles.items():
@@ -137,7 +137,7 @@ class _Measuring:
 
     def do_pass(self, network: str, threads: int, what: str, cpus: list[int]) -> dict[str, Any]:
         """One pass of ``passes.timed_pass`` or ``memory_pass``, and what disturbed the machine meanwhile."""
-        from .host import Disturbance, Snapshot
+        from ..machine.host import Disturbance, Snapshot
         from .passes import memory_pass, timed_pass
         from .samples import machine_disturbed
 
@@ -154,8 +154,8 @@ class _Measuring:
 
     def do_loops(self, compute: str, memory: str) -> None:
         """Make ready what ``do_beside`` repeats, see ``beside.loops``; the arguments are bundles."""
+        from ..bundles.bundle import open_bundle
         from .beside import loops
-        from .bundle import open_bundle
 
         self.loops = loops(open_bundle(Path(compute)), open_bundle(Path(memory)))
 
@@ -189,8 +189,8 @@ class _Measuring:
 
 
 def _settle(cpus: Sequence[int]) -> None:
-    from .host import pin
-    from .storage import precise_timers
+    from ..machine.host import pin
+    from ..machine.storage import precise_timers
 
     pin(cpus)
     precise_timers()
@@ -202,7 +202,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the asking process decides what an interrupt means
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is not an answer
-    from .memory import fix_malloc_thresholds
+    from ..machine.memory import fix_malloc_thresholds
 
     fix_malloc_thresholds()
     measuring = _Measuring()

@@ -9,16 +9,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..devices.cost import network_cost
-from ..policies.graph import WHOLE_NETWORK, Kind
-from ..policies.linear import Linear
-from ..runs.records import Records
-from ..workloads.mix import together
-from ..workloads.network import Layer, Network
-from ..workloads.workload import RequestPlan
+from ...devices.cost import network_cost
+from ...policies.graph import WHOLE_NETWORK, Kind
+from ...policies.linear import Linear
+from ...runs.records import Records
+from ...workloads.mix import together
+from ...workloads.network import Layer, Network
+from ...workloads.workload import RequestPlan
+from ..engine import RealTimeEngine
+from ..journal import Journal
 from . import here
-from .engine import RealTimeEngine
-from .journal import Journal
 
 LAYERS = 10
 GAP_S = 25e-3

@@ -15,17 +15,18 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ..policies.graph import WHOLE_NETWORK
-from ..traces.profile import Profile, ProfileRow, write_profile
-from . import here, host
+from ...policies.graph import WHOLE_NETWORK
+from ...traces.profile import Profile, ProfileRow, write_profile
+from ..bundles.bundle import Bundle
+from ..machine import host
+from ..machine.storage import WeightsFile
+from ..prepare import Tell, bundles_of
+from . import here
 from .bench import Bench
-from .bundle import Bundle
 from .passes import EXECUTE, INIT, LOAD, Held, Timed
-from .prepare import Tell, bundles_of
 from .quiet import unrest
 from .samplefile import SampleFile
 from .samples import MIN_CLEAN, Cell, Config, Pass, Samples, Statistic
-from .storage import WeightsFile
 
 ROUNDS = 11
 MOST = 3

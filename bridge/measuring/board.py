@@ -13,16 +13,17 @@ from typing import Any
 
 import yaml
 
-from ..devices.model import Device
-from ..traces.profile import read_profile
-from ..traces.table import write_atomically
-from . import base, beside, here, host
+from ...devices.model import Device
+from ...traces.profile import read_profile
+from ...traces.table import write_atomically
+from ..bundles.cache import cache_folder
+from ..machine import host
+from ..machine.storage import measure_read_rate
+from ..prepare import Tell
+from . import base, beside, here
 from .bench import Bench
-from .cache import cache_folder
 from .ownrates import own_rates
-from .prepare import Tell
 from .quiet import unrest
-from .storage import measure_read_rate
 
 COMMAND = "edgesched profile device"
 NOISE_FACTOR = 1.02

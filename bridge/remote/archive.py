@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..traces.atomic import write_whole
+from ...traces.atomic import write_whole
 
 MAX_BYTES = 2_000_000_000
 """Of the whole zip; below the size at which zip files need 64-bit fields, which are refused."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..workloads.onnx_graph import read_names
+from ...workloads.onnx_graph import read_names
 
 NCHWC_DOMAIN = "com.microsoft.nchwc"
 """Operators of onnxruntime whose channels lie in blocks as wide as a vector register."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
-from ..devices.costing import CostModel
-from ..devices.model import Cost, Device
-from ..devices.rates import fit_load_rates, fit_rates, report_rates
-from ..traces.profile import Profile
-from ..workloads.network import Network
+from ...devices.costing import CostModel
+from ...devices.model import Cost, Device
+from ...devices.rates import fit_load_rates, fit_rates, report_rates
+from ...traces.profile import Profile
+from ...workloads.network import Network
 
 
 class OwnRatesError(ValueError):

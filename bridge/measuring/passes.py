@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from ..policies.graph import WHOLE_NETWORK
-from .memory import return_free_memory
-from .program import Program
+from ...policies.graph import WHOLE_NETWORK
+from ..machine.memory import return_free_memory
+from ..program import Program
 
 INIT, LOAD, EXECUTE = "init", "load", "execute"
 _STATUS = Path("/proc/self/status")

@@ -9,15 +9,15 @@ from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 
-from ..runs.folder import check_replaceable
-from ..runs.resolve import profile_name
-from ..runs.summary import summarise
-from .bundle import Bundle
-from .cache import bundle_of
+from ...runs.folder import check_replaceable
+from ...runs.resolve import profile_name
+from ...runs.summary import summarise
+from ..bundles.bundle import Bundle
+from ..bundles.cache import bundle_of
+from ..prepare import bundles_of
+from ..replay import replay
+from ..results import write_replay
 from .package import Package
-from .prepare import bundles_of
-from .replay import replay
-from .results import write_replay
 from .store import Status, StoreError, model_path
 
 EXIT = {"done": 0, "out of memory": 0, "crashed": 1, "interrupted": 130}

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import ValidationError
 
-from ..workloads.builder import leading_conv_layers
-from ..workloads.network import Layer, Network
+from ...workloads.builder import leading_conv_layers
+from ...workloads.network import Layer, Network
 from .arena import ALIGNMENT_BYTES, Span, aligned, live_bytes
 from .description import (
     DESCRIPTION,

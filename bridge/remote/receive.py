@@ -74,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _run(path: Path, out: Path, models: Sequence[Path]) -> int:
-    from .cache import cache_folder
+    from ..bundles.cache import cache_folder
     from .package import model_of, open_package, unpack_package
     from .packaged import EXIT, replay_package
 
@@ -120,7 +120,7 @@ def _keep(model: Any, cache: Path) -> None:
 
 
 def _answer(given: Any) -> int:
-    from .cache import cache_folder
+    from ..bundles.cache import cache_folder
 
     cache = cache_folder().absolute()
     if given.verb == "put-model":

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..runs.folder import OURS, FolderError, open_run
+from ...runs.folder import OURS, FolderError, open_run
 from .archive import MAX_BYTES, sha256_of, unpack
 from .package import Model, Package
 from .probe import RemoteError, Tell, answers, check

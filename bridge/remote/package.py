@@ -21,14 +21,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from ..devices import boards
-from ..devices.explain import explain
-from ..devices.reading import InputError
-from ..policies import registry
-from ..runs.load import scenario_of
-from ..runs.resolve import located
-from ..runs.scenario import Scenario
-from ..workloads.arrivals import Replay
+from ...devices import boards
+from ...devices.explain import explain
+from ...devices.reading import InputError
+from ...policies import registry
+from ...runs.load import scenario_of
+from ...runs.resolve import located
+from ...runs.scenario import Scenario
+from ...workloads.arrivals import Replay
 from .archive import PackageError, pack, read_manifest, sha256_of, unpack
 
 __all__ = ["Manifest", "Model", "Package", "PackageError", "make_package", "open_package", "unpack_package"]
@@ -183,7 +183,7 @@ def models_of(names: Iterable[str], folder: Path | None = None) -> dict[str, Mod
 
 def model_of(path: Path) -> Model:
     """A model file with its external weight files. Raises PackageError, ImportError without onnx."""
-    from .cache import external_files
+    from ..bundles.cache import external_files
 
     files = {"model.onnx": path}
     for external in external_files(path):
@@ -277,7 +277,7 @@ def _check_files(path: Path, manifest: Manifest, scenario: Scenario) -> None:
 
 def _named(scenario: Scenario) -> Sequence[str]:
     """Networks that the scenario itself names; those in arrival files are known once it is unpacked."""
-    from ..workloads.mix import names_of
+    from ...workloads.mix import names_of
 
     mixes = [stream.networks for stream in scenario.workload.streams if stream.networks is not None]
     return [name for mix in mixes for name in names_of(mix)]

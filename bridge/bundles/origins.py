@@ -13,8 +13,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from ..workloads.onnx_graph import DEFAULT_DOMAINS, OnnxGraph, operator
-from ..workloads.onnx_import import CONVOLUTIONS, OTHER_OPS, PRODUCTS
+from ...workloads.onnx_graph import DEFAULT_DOMAINS, OnnxGraph, operator
+from ...workloads.onnx_import import CONVOLUTIONS, OTHER_OPS, PRODUCTS
 from .slicing import NCHWC_DOMAIN
 
 RUNTIME_DOMAINS = (NCHWC_DOMAIN, "com.microsoft")

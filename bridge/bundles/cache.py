@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..workloads.onnx_graph import import_onnx
+from ...workloads.onnx_graph import import_onnx
 from .bundle import Bundle, BundleError, open_bundle
 from .description import content_key, machine, runtime
 

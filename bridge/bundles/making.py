@@ -15,12 +15,12 @@ from typing import Any, BinaryIO, get_args
 
 import numpy as np
 
-from ..workloads.onnx_graph import OnnxImportError, import_onnx, read_graph
+from ...workloads.onnx_graph import OnnxImportError, import_onnx, read_graph
+from ..program import session
 from . import description as form
 from .arena import ALIGNMENT_BYTES, Span, aligned, place
 from .description import Activation, BundleError, Description, DType, LayerPart, Weight
 from .origins import Origins, classify
-from .program import session
 from .slicing import Piece, cut
 
 Array = np.ndarray[Any, Any]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..devices.model import Device, Memory, OperatingPoint, Processor, Runtime, Storage
-from ..policies.contract import Worker
-from . import host
-from .replay import cpus_of
+from ...devices.model import Device, Memory, OperatingPoint, Processor, Runtime, Storage
+from ...policies.contract import Worker
+from ..machine import host
+from ..replay import cpus_of
 
 _ROOT = Path("/")
 

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .cache import bundle_of
-from .memory import Region
+from ..bundles.cache import bundle_of
+from ..machine.memory import Region
+from ..machine.storage import WeightsFile
+from ..program import Program
 from .passes import EXECUTE, LOAD, Timed
-from .program import Program
 from .samples import task_disturbed
-from .storage import WeightsFile
 
 if TYPE_CHECKING:
+    from ..bundles.bundle import Bundle
     from .bench import Bench
-    from .bundle import Bundle
 
 CLASSES = ("compute", "memory", "load")
 CHANNELS, SIDE = 96, 28

@@ -11,12 +11,12 @@ import time
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from ..devices.model import Cost, OpRates
+from ...devices.model import Cost, OpRates
+from .. import process as replaying
+from ..bundles.bundle import Bundle
+from ..journal import READY, Journal
+from ..machine.cgroup import UNLIMITED_BYTES, MemoryGroup, Unavailable
 from . import here
-from .bundle import Bundle
-from .cgroup import MemoryGroup, Unavailable
-from .journal import READY, Journal
-from .replay import UNLIMITED_BYTES
 
 _BOARD = "board.yaml"
 _POLL_S = 0.02
@@ -79,7 +79,7 @@ def _order(bundle: Bundle, folder: Path, book: Journal) -> dict[str, Any]:
 def _measured(order: dict[str, Any], book: Journal, group: MemoryGroup | None) -> Base:
     with tempfile.TemporaryFile() as complaints:
         process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.process"],
+            [sys.executable, "-m", f"{replaying.__name__}"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=complaints,

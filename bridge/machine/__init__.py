@@ -1,0 +1,1 @@
+"""This machine: its memory, storage, control groups, and what disturbs it."""

@@ -1,0 +1,1 @@
+"""Measure networks and the device itself, as a replay executes them."""

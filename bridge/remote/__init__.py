@@ -1,0 +1,1 @@
+"""Replays on other machines: packages of data, over ssh or carried by hand."""
