@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..runs.folder import COUNTERS, REPLAY, write_run
-from .replay import Replayed
+from .outcome import Replayed
 
 
 def write_replay(path: Path, replays: Sequence[Replayed], summaries: Sequence[dict[str, Any]]) -> Path:

@@ -52,7 +52,7 @@ USER_ERRORS = (
     ("workloads.onnx_graph", "OnnxImportError"),
     ("bridge.bundles.description", "BundleError"),
     ("bridge.bundles.generate", "GenerateError"),
-    ("bridge.replay", "ReplayError"),
+    ("bridge.watch", "ReplayError"),
     ("bridge.machine.storage", "StorageError"),
     ("bridge.machine.host", "HostError"),
     ("bridge.remote.archive", "PackageError"),

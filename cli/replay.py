@@ -14,7 +14,7 @@ from .run import overrides
 from .terminal import message
 
 if TYPE_CHECKING:
-    from ..bridge.replay import Replayed
+    from ..bridge.outcome import Replayed
 
 app = typer.Typer(add_completion=False)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .terminal import console, seconds, share, size, table
 
 if TYPE_CHECKING:
-    from ..bridge.replay import Progress
+    from ..bridge.watch import Progress
 
 
 @contextmanager

@@ -23,7 +23,8 @@ from small_models import chain
 from edgesched.bridge.bundles.cache import bundle_of
 from edgesched.bridge.machine import cgroup
 from edgesched.bridge.program import Program
-from edgesched.bridge.replay import ReplayError, replay
+from edgesched.bridge.replay import replay
+from edgesched.bridge.watch import ReplayError
 from edgesched.cli.main import main
 from edgesched.runs.folder import open_run
 from edgesched.runs.load import load_scenario

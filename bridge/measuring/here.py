@@ -7,7 +7,7 @@ from pathlib import Path
 from ...devices.model import Device, Memory, OperatingPoint, Processor, Runtime, Storage
 from ...policies.contract import Worker
 from ..machine import host
-from ..replay import cpus_of
+from ..machine.pins import cpus_of
 
 _ROOT = Path("/")
 
