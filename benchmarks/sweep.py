@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgesched.sim import runner
-from edgesched.sim.executors import local_executor
-from edgesched.sim.sweep import run_point
+from edgesched.sim.sweeping import runner
+from edgesched.sim.sweeping.executors import local_executor
+from edgesched.sim.sweeping.sweep import run_point
 
 SCENARIO: dict[str, Any] = {
     "device": {"board": "raspberry-pi-4-4gb", "memory_limit": "1GiB"},
@@ -35,6 +35,8 @@ SCENARIO: dict[str, Any] = {
 }
 POINTS = 80
 
+PRELOAD = "edgesched.sim.sweeping.sweep"
+
 
 def wall_s(workers: int) -> float:
     """Seconds for all points, workers' start included."""
@@ -44,7 +46,9 @@ def wall_s(workers: int) -> float:
         runner.run_points(
             run_point,
             todo,
-            executor_factory=partial(local_executor, workers, isolate=True, preload=["edgesched.sim.sweep"]),
+            executor_factory=partial(
+                local_executor, workers, isolate=True, preload=["edgesched.sim.sweeping.sweep"]
+            ),
             path=Path(folder) / "points.jsonl",
             window=2 * workers,
         )

@@ -24,11 +24,11 @@ def amount(objective: Objective) -> Callable[[float | None], str]:
 def show_choices(
     screen: Console, choice: pd.DataFrame, axes: Sequence[str], objective: Objective, whole: str
 ) -> None:
-    """Print a recommendation (``sim/recommend.py``), a table per value of all places' paths but the last.
+    """Print a recommendation , a table per value of all places' paths but the last.
 
     ``whole`` is what holds the places that are too many to be shown.
     """
-    from ..sim.figures import short, value_label
+    from ..sim.sweeping.figures import short, value_label
 
     others = [axis for axis in choice.columns if axis in axes]
     screen.print(f"Which policy to choose where (smallest {objective.label}, 95 % intervals)", style="bold")
@@ -52,7 +52,7 @@ def show_choices(
 
 
 def _table(part: Any, along: list[str], objective: Objective, title: str | None) -> Table:
-    from ..sim.figures import short, value_label
+    from ..sim.sweeping.figures import short, value_label
 
     heads = [short(axis) for axis in along]
     rows = table(

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..sim.choosing import RULE, Choice
-from ..sim.figures import short, value_label
-from ..sim.finished import SweptPoint
 from ..sim.objectives import Objective
-from ..sim.recommend import Place, policy_label, split_axes
+from ..sim.sweeping.choosing import RULE, Choice
+from ..sim.sweeping.figures import short, value_label
+from ..sim.sweeping.finished import SweptPoint
+from ..sim.sweeping.recommend import Place, policy_label, split_axes
 from .choices import amount, is_named, spread, three
 from .terminal import interval, table
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from ..runs.folder import RunFolder
     from ..runs.result import RunResult
-    from ..sim.comparison import Comparison
+    from ..sim.comparing.comparison import Comparison
 
 app = typer.Typer(add_completion=False)
 
@@ -47,7 +47,7 @@ def compare(
     replay is simulated once more with its own arrivals and durations: what error is left is the scheduler's.
     """
     from ..runs.folder import open_run
-    from ..sim.comparison import compare as hold_against
+    from ..sim.comparing.comparison import compare as hold_against
     from .compared import show
 
     check_target("--json", json_file)
@@ -76,8 +76,8 @@ def _trace_driven(simulated: RunFolder, replayed: RunFolder, folder: Path) -> li
     from ..devices.reading import InputError
     from ..runs.resolve import ScenarioError
     from ..runs.scenario import Scenario
-    from ..sim.comparable import check_scenarios, common_replications
-    from ..sim.tracedriven import trace_driven
+    from ..sim.comparing.comparable import check_scenarios, common_replications
+    from ..sim.comparing.tracedriven import trace_driven
 
     check_scenarios(simulated, replayed)
     scenario = Scenario.model_validate(replayed.scenario)
@@ -109,8 +109,8 @@ def _draw(
     folder: Path, comparison: Comparison, simulated: RunFolder, replayed: RunFolder
 ) -> list[tuple[str, Path]]:
     """Draw every figure; returns titles and PNG files."""
-    from ..sim.errors import REPLAYED, SIMULATED
-    from ..sim.pairing import of_folder, responses
+    from ..sim.comparing.errors import REPLAYED, SIMULATED
+    from ..sim.comparing.pairing import of_folder, responses
     from ..sim.plots import save
     from ..sim.plots.comparison import compared_cdfs, compared_timelines, layer_bars
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..sim.comparison import DONE, percent
+from ..sim.comparing.comparison import DONE, percent
 from .terminal import console, seconds, size, table
 
 if TYPE_CHECKING:
-    from ..sim.comparison import Comparison, Replication
+    from ..sim.comparing.comparison import Comparison, Replication
 
 SHOWN_TASKS = 10
 """Tasks in the terminal's table; the JSON has them all."""

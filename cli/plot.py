@@ -99,7 +99,7 @@ def _curves(folder: Path, objective: Objective, target: Path) -> list[Path]:
     import pandas as pd
 
     from ..runs.load import InputError
-    from ..sim.figures import axes_of, draw_curves
+    from ..sim.sweeping.figures import axes_of, draw_curves
 
     means = folder / "means.csv"
     if not means.is_file():

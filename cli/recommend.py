@@ -17,8 +17,8 @@ from .files import check_target
 from .terminal import console
 
 if TYPE_CHECKING:
-    from ..sim.finished import FinishedSweep, SweptPoint
-    from ..sim.recommend import Place
+    from ..sim.sweeping.finished import FinishedSweep, SweptPoint
+    from ..sim.sweeping.recommend import Place
     from .chosen import Report
 
 app = typer.Typer(help="Choose a policy from a finished sweep and write its scenario.")
@@ -79,10 +79,10 @@ def recommend(
     import pandas as pd
 
     from ..runs.load import InputError
-    from ..sim.choosing import choose, levers
-    from ..sim.finished import open_sweep
-    from ..sim.picking import pick
-    from ..sim.recommend import recommend as by_place
+    from ..sim.sweeping.choosing import choose, levers
+    from ..sim.sweeping.finished import open_sweep
+    from ..sim.sweeping.picking import pick
+    from ..sim.sweeping.recommend import recommend as by_place
     from .choices import show_choices
     from .chosen import Report
 
@@ -128,7 +128,7 @@ def recommend(
 def _check_policies(sweep: FinishedSweep) -> None:
     """Raise ``InputError`` where the sweep compares no policies, or two of one name."""
     from ..runs.load import InputError
-    from ..sim.recommend import policy_label, split_axes
+    from ..sim.sweeping.recommend import policy_label, split_axes
 
     of_policy, _ = split_axes(sweep.axes)
     if not of_policy:
@@ -167,8 +167,8 @@ def _bound(text: str) -> tuple[str, float]:
 def _place(points: Sequence[SweptPoint], axes: Sequence[str], at: Sequence[str]) -> Place:
     """The one place that ``--limit`` and ``--at`` leave. Raises ``InputError`` where they leave several."""
     from ..runs.load import InputError
-    from ..sim.picking import listed, pick, several
-    from ..sim.recommend import split_axes
+    from ..sim.sweeping.picking import listed, pick, several
+    from ..sim.sweeping.recommend import split_axes
 
     of_policy, others = split_axes(axes)
     for text in at:
@@ -189,7 +189,7 @@ def _place(points: Sequence[SweptPoint], axes: Sequence[str], at: Sequence[str])
 def _check_columns(sweep: FinishedSweep, points: Sequence[SweptPoint], columns: Sequence[str]) -> None:
     """Raise ``InputError`` for a column that no run has although it served its requests."""
     from ..runs.load import InputError
-    from ..sim.power import check_power
+    from ..sim.sweeping.power import check_power
 
     served = [row for point in points for row in point.rows if row.get("status") == "ok"]
     for column in columns:

@@ -18,7 +18,7 @@ from .terminal import console, interval, table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..sim.sweep import Sweep
+    from ..sim.sweeping.sweep import Sweep
 
 
 def sweep(
@@ -53,8 +53,8 @@ def sweep(
     objective writes its own recommendation and curves beside the others; nothing is run again.
     """
     from ..runs.load import InputError, parse_setting, read_source
-    from ..sim.figures import draw_curves
-    from ..sim.sweep import FIGURES, run_sweep
+    from ..sim.sweeping.figures import draw_curves
+    from ..sim.sweeping.sweep import FIGURES, run_sweep
 
     check_folder("--out", out)
     source = read_source(scenario, dict(parse_setting(text) for text in setting or ()))
@@ -138,7 +138,7 @@ def _show(done: Sweep, figures: list[Path]) -> None:
 
 
 def _means(done: Sweep) -> Table:
-    from ..sim.figures import short, value_label
+    from ..sim.sweeping.figures import short, value_label
 
     heads, column = [short(axis) for axis in done.axes], done.objective.column
     show = amount(done.objective)

@@ -19,7 +19,7 @@ from .terminal import console, message, seconds, table
 
 if TYPE_CHECKING:
     from ..runs.load import Source
-    from ..sim.comparison import Comparison
+    from ..sim.comparing.comparison import Comparison
 
 app = typer.Typer(add_completion=False)
 
@@ -216,9 +216,9 @@ def compare_here(scenario: Any, base: Path, folder: Path, *, nice: int = 0) -> C
     from ..runs.folder import open_run, write_run
     from ..runs.summary import summarise
     from ..runs.tasks import Trace
-    from ..sim.comparison import compare
+    from ..sim.comparing.comparison import compare
+    from ..sim.comparing.tracedriven import trace_driven
     from ..sim.run import simulate
-    from ..sim.tracedriven import trace_driven
 
     numbers = range(scenario.run.replications)
     simulated = [simulate(scenario, number, trace=Trace(), folder=base) for number in numbers]

@@ -17,10 +17,10 @@ from edgesched.runs.result import RunResult
 from edgesched.runs.scenario import Scenario, normal
 from edgesched.runs.setup import set_up
 from edgesched.runs.tasks import Trace
-from edgesched.sim.comparison import Comparison, compare
+from edgesched.sim.comparing.comparison import Comparison, compare
+from edgesched.sim.comparing.tracedriven import trace_driven
 from edgesched.sim.overheads import OverheadEngine
 from edgesched.sim.run import run_out, simulate
-from edgesched.sim.tracedriven import trace_driven
 
 Durations = Callable[[Job, Task], float]
 

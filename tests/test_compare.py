@@ -29,11 +29,11 @@ from edgesched.policies.scheduler import Job
 from edgesched.runs.folder import open_run
 from edgesched.runs.result import Infeasible
 from edgesched.runs.tasks import Trace
-from edgesched.sim.comparison import compare
-from edgesched.sim.overlaps import Preempted
-from edgesched.sim.pairing import ComparisonError
+from edgesched.sim.comparing.comparison import compare
+from edgesched.sim.comparing.overlaps import Preempted
+from edgesched.sim.comparing.pairing import ComparisonError
+from edgesched.sim.comparing.tracedriven import trace_driven
 from edgesched.sim.run import simulate
-from edgesched.sim.tracedriven import trace_driven
 
 # -- errors that are known --------------------------------------------------------------------------------
 

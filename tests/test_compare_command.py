@@ -14,7 +14,7 @@ from test_plots import assert_everything_is_inside
 
 from edgesched.runs.folder import open_run, write_run
 from edgesched.runs.tasks import Trace
-from edgesched.sim.comparison import percent
+from edgesched.sim.comparing.comparison import percent
 from edgesched.sim.plots.comparison import compared_cdfs, compared_timelines, first_requests, layer_bars
 from edgesched.sim.run import simulate
 

@@ -10,7 +10,6 @@ import pytest
 from test_tables import run
 
 from edgesched.runs import tables
-from edgesched.sim.figures import panel_label, value_label
 from edgesched.sim.plots import memory_over_time, response_cdfs, response_curves, save, timeline
 from edgesched.sim.plots.style import (
     COLOURS,
@@ -21,6 +20,7 @@ from edgesched.sim.plots.style import (
     shortened,
     time_unit,
 )
+from edgesched.sim.sweeping.figures import panel_label, value_label
 
 
 def points(policies=("fifo", "masa"), limits=(256 << 20,), arrivals=("poisson",), scale=1.0):

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from edgesched.runs.summary import AVERAGED
-from edgesched.sim.choosing import NOT_SWEPT, choose, levers
 from edgesched.sim.objectives import Objective
-from edgesched.sim.recommend import recommend
+from edgesched.sim.sweeping.choosing import NOT_SWEPT, choose, levers
+from edgesched.sim.sweeping.recommend import recommend
 
 AXES = ["rate", "policy"]
 

@@ -327,7 +327,7 @@ def test_a_forced_sweep_of_another_scenario_is_not_finished_by_the_old_tables(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgesched.sim.sweep.run_points", interrupted)
+        patch.setattr("edgesched.sim.sweeping.sweep.run_points", interrupted)
         assert call("sweep", scenario, "--out", results, "--force") == 130
     capsys.readouterr()
     assert call("recommend", results) == 2

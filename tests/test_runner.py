@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgesched.sim import runner
-from edgesched.sim.executors import SerialExecutor, cluster_executor, local_executor
-from edgesched.sim.rowfile import CorruptFileError, LockedError, MissingPointsError, merge
-from edgesched.sim.runner import RunnerError, RunnerReport, run_points
+from edgesched.sim.sweeping import runner
+from edgesched.sim.sweeping.executors import SerialExecutor, cluster_executor, local_executor
+from edgesched.sim.sweeping.rowfile import CorruptFileError, LockedError, MissingPointsError, merge
+from edgesched.sim.sweeping.runner import RunnerError, RunnerReport, run_points
 
 # Points: top-level, because workers import them.
 

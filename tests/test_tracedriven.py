@@ -13,10 +13,10 @@ from replaying import by_name, compared, finishes, perturbed, replay, scenario, 
 from edgesched.runs.records import Records
 from edgesched.runs.setup import set_up
 from edgesched.runs.tasks import Trace
-from edgesched.sim.comparison import compare
+from edgesched.sim.comparing.comparison import compare
+from edgesched.sim.comparing.tracedriven import trace_driven
 from edgesched.sim.overheads import OverheadEngine
 from edgesched.sim.run import run_out, simulate
-from edgesched.sim.tracedriven import trace_driven
 
 POLICIES = ["fifo", "masa", "deepeye", "linear", "partial", "multi-bulk", "sjf", "edf", "hrrn", "pipeline"]
 

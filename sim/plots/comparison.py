@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from ..errors import TaskError
+    from ..comparing.errors import TaskError
 
 RUNS = ("simulated", "replayed")
 MOST_TASKS = 120

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..runs.load import Source
-from ..runs.power import missing_power
-from ..runs.resolve import device_of
-from ..runs.scenario import Scenario
+from ...runs.load import Source
+from ...runs.power import missing_power
+from ...runs.resolve import device_of
+from ...runs.scenario import Scenario
 
 
 def check_power(source: Source, scenarios: Iterable[Mapping[str, Any]]) -> None:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..devices.reading import shown
-from ..runs.folder import RunFolder
+from ...devices.reading import shown
+from ...runs.folder import RunFolder
 from .errors import REPLAYED, SIMULATED
 from .pairing import JOB, REQUEST, ComparisonError, Tables, job_responses
 

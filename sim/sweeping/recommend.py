@@ -11,8 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..runs.statistics import paired_ratio, replications
-from .objectives import Objective
+from ...runs.statistics import paired_ratio, replications
+from ..objectives import Objective
 
 SATURATED_GROWTH = 0.02
 """A backlog that surely grows by more than so many requests per arrival is never worked off (rho > 1.02)."""

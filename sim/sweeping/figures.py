@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..devices.units import parse_bytes
-from ..runs.grid import ZIP
-from .objectives import Objective
-from .plots.style import bytes_label, bytes_unit
+from ...devices.units import parse_bytes
+from ...runs.grid import ZIP
+from ..objectives import Objective
+from ..plots.style import bytes_label, bytes_unit
 from .recommend import NO_VALUE, UNUSABLE, policy_label
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def draw_curves(
     each combination of the others. A point without a result is marked with the reason. Returns the files
     written, none where no axis holds numbers or no point has a result.
     """
-    from .plots import response_curves, save
+    from ..plots import response_curves, save
 
     column = objective.column
     x = _x_axis(means, axes)

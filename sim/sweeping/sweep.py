@@ -2,10 +2,10 @@
 
     scenario.yaml        the scenario with its sweep, as it was run
     sweep.json           marker, version, and the scenario's own file: what it names is looked up beside that
-    points.jsonl         one line per finished point, append-only (``sim/rowfile.py``)
+    points.jsonl         one line per finished point, append-only (``rowfile.py``)
     points.csv           one row per point and replication, in the order of the grid
     means.csv            one row per point: means over replications with intervals
-    recommendation.csv   which policy to choose where by the mean response time (``sim/recommend.py``);
+    recommendation.csv   which policy to choose where by the mean response time (``recommend.py``);
                          recommendation-p95.csv and so on by another objective (``sim/objectives.py``)
     figures/             PNG and PDF
 
@@ -28,20 +28,20 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ..runs.grid import Point
-from ..runs.load import InputError, Source
-from ..runs.result import RunResult
-from ..runs.scenario import Scenario
-from ..runs.statistics import mean
-from ..runs.summary import across, summarise
-from ..runs.tables import request_columns, write_csv
-from ..traces.atomic import write_whole
+from ...runs.grid import Point
+from ...runs.load import InputError, Source
+from ...runs.result import RunResult
+from ...runs.scenario import Scenario
+from ...runs.statistics import mean
+from ...runs.summary import across, summarise
+from ...runs.tables import request_columns, write_csv
+from ...traces.atomic import write_whole
+from ..objectives import Objective
+from ..run import simulate
 from .executors import cluster_executor, local_executor
-from .objectives import Objective
 from .power import check_power
 from .recommend import recommend, saturated
 from .rowfile import merge
-from .run import simulate
 from .runner import RunnerReport, run_points
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..runs import tables
-from ..runs.folder import COUNTERS, FolderError, RunFolder
+from ...runs import tables
+from ...runs.folder import COUNTERS, FolderError, RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..runs.result import RunResult
+    from ...runs.result import RunResult
 
 REQUEST = ["replication", "stream", "turn"]
 JOB = [*REQUEST, "position", "network"]

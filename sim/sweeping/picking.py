@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ..devices.explain import nearest
-from ..devices.reading import parse, shown
-from ..devices.units import parse_bytes
-from ..runs.load import InputError
+from ...devices.explain import nearest
+from ...devices.reading import parse, shown
+from ...devices.units import parse_bytes
+from ...runs.load import InputError
 from .figures import is_size
 from .finished import SweptPoint
 from .sweep import label

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..runs.folder import RunFolder
-from ..runs.result import RunResult
-from ..runs.scenario import Scenario
-from ..workloads.arrivals import closed
+from ...runs.folder import RunFolder
+from ...runs.result import RunResult
+from ...runs.scenario import Scenario
+from ...workloads.arrivals import closed
 from .comparable import check_scenarios, check_traces, common_replications
 from .errors import (
     REPLAYED,

@@ -14,24 +14,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..runs.folder import RunFolder
-from ..runs.records import Records
-from ..runs.setup import set_up
-from ..runs.tables import task_label
-from ..runs.tasks import Trace
-from .overheads import OverheadEngine
+from ...runs.folder import RunFolder
+from ...runs.records import Records
+from ...runs.setup import set_up
+from ...runs.tables import task_label
+from ...runs.tasks import Trace
+from ..overheads import OverheadEngine
+from ..run import run_out
 from .pairing import ComparisonError, traced_tasks
-from .run import run_out
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..devices.model import Device
-    from ..policies.graph import NetworkGraph, Task
-    from ..policies.scheduler import Job
-    from ..runs.result import RunResult
-    from ..runs.scenario import Scenario
-    from ..workloads.workload import RequestPlan
+    from ...devices.model import Device
+    from ...policies.graph import NetworkGraph, Task
+    from ...policies.scheduler import Job
+    from ...runs.result import RunResult
+    from ...runs.scenario import Scenario
+    from ...workloads.workload import RequestPlan
 
 GRACE_S = 1e-6
 """A run that was cut short is simulated so much longer: sums of durations round."""

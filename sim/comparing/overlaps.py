@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ..runs.tables import Array
+from ...runs.tables import Array
 
 if TYPE_CHECKING:
     import pandas as pd

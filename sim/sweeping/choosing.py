@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .objectives import Objective
+from ..objectives import Objective
 from .recommend import Labels, Place, Rows, against, places_of, split_axes, why_not
 
 RULE = (

@@ -2,7 +2,7 @@
 
 An error is simulated / replayed - 1, negative where the simulation was too fast. The *predictive* error is
 that of the simulation as it was made before the replay, from a profile; the *trace-driven* one that of a
-simulation with the replay's own arrivals and durations (``sim/tracedriven.py``).
+simulation with the replay's own arrivals and durations (``tracedriven.py``).
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ..runs import statistics
+from ...runs import statistics
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ..runs.tables import Array
+    from ...runs.tables import Array
 
 REPLAYED, SIMULATED, TRACE_DRIVEN = "replayed", "simulated", "trace_driven"
-"""Columns of seconds in the tables of ``sim/pairing.py``; the last one only where there is such a run."""
+"""Columns of seconds in the tables of ``pairing.py``; the last one only where there is such a run."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..devices.reading import Document, read_mapping, read_text
-from ..runs.grid import GridError, expand
-from ..runs.load import InputError, Source, scenario_of
-from ..runs.scenario import normal
+from ...devices.reading import Document, read_mapping, read_text
+from ...runs.grid import GridError, expand
+from ...runs.load import InputError, Source, scenario_of
+from ...runs.scenario import normal
 from .rowfile import MissingPointsError, merge
 from .sweep import FORMAT, FORMAT_VERSION, MARKER, MEANS, POINTS, SCENARIO, TABLE, labels
 

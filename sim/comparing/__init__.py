@@ -1,0 +1,1 @@
+"""Hold a simulation against its replay: errors, and what explains them."""

@@ -1,0 +1,1 @@
+"""Many scenarios: run the grid, draw curves, say which policy to choose."""
