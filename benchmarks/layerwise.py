@@ -1,9 +1,9 @@
-"""What cutting a network into layers costs: one session a layer against one for the whole network, one thread.
+"""What cutting a network into layers costs: a session a layer against one for all, one thread.
 
     python benchmarks/layerwise.py [--json FILE] [NETWORK...]
 
-Both run in turns; told is the median over rounds of the processor time of each, and their ratio. Weights lie in
-memory already in both: what loading costs is another question.
+Both run in turns; told is the median over rounds of the processor time of each, and their ratio. Weights lie
+in memory already in both: what loading costs is another question.
 """
 
 from __future__ import annotations
