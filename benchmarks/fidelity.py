@@ -28,8 +28,9 @@ IMAGES = 20
 RUNS = 5
 UTILISATIONS = (0.5, 0.8)
 PACED = {"40": 40e6, "400": 400e6}
-STARVED_ROOM_BYTES = 14_000_000
-"""Room for weights and arenas together where the device is starved: less than MobileNet v1's weights."""
+STARVED = ["SqueezeNet 1.1", "MobileNet v1", "ResNet-18"]
+STARVED_ROOM_BYTES = 36 << 20
+"""Room for weights and arenas together where the device is starved: less than ResNet-18's weights alone."""
 
 
 def conditions() -> dict[str, dict[str, Any]]:
@@ -42,6 +43,11 @@ def conditions() -> dict[str, dict[str, Any]]:
     return found
 
 
+def networks_of(device: dict[str, Any]) -> list[str]:
+    """The networks of a condition, by what it changes of the device."""
+    return STARVED if device["storage"].get("reads") == "mapped" else NETWORKS
+
+
 def scenario(
     board: Path, device: dict[str, Any], policy: str, arrivals: dict[str, Any], runs: int
 ) -> Scenario:
@@ -50,7 +56,7 @@ def scenario(
         {
             "name": "fidelity",
             "device": {"board": str(board), **device},
-            "workload": {"streams": [{"arrivals": arrivals, "networks": NETWORKS}]},
+            "workload": {"streams": [{"arrivals": arrivals, "networks": networks}]},
             "policy": {"name": policy},
             "run": {"requests": IMAGES, "replications": runs, "seed": 1},
         }
@@ -76,7 +82,7 @@ def run(board: Path, out: Path, name: str, device: dict[str, Any], runs: int) ->
                     shutil.rmtree(folder, ignore_errors=True)
                     folder.mkdir(parents=True)
                     arrivals = {"process": process, "rate_per_s": utilisation / alone_s}
-                    now = board_now(board, NETWORKS, None, folder, PACED.get(name))
+                    now = board_now(board, networks_of(device), None, folder, PACED.get(name))
                     compared = compare_here(scenario(now, device, policy, arrivals, runs), out, folder)
                     file.write_text(json.dumps(compared.data(), indent=2))
                 facts = json.loads((folder / "replayed" / "replay.json").read_text())["replications"]
@@ -144,7 +150,7 @@ def main() -> None:
     out: Path = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
     wanted = [name for name in conditions() if not arguments.only or name in arguments.only]
-    board = device_here(NETWORKS, None, out)
+    board = device_here([*NETWORKS, "ResNet-18"], None, out)
     rows = []
     for name, device in conditions().items():
         if name not in wanted:

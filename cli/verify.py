@@ -112,11 +112,12 @@ def _networks(raw: Source) -> list[str]:
     """The networks of a scenario whose board is not known yet."""
     from ..runs.load import scenario_of
 
+    device = raw.data.get("device")
+    plain = {**raw.data, "device": {**(device if isinstance(device, Mapping) else {}), "board": "ideal"}}
     try:
-        plain = {**raw.data, "device": {**raw.data["device"], "board": "ideal"}}
         return list(scenario_of(plain).workload.networks(raw.folder))
-    except (KeyError, TypeError, ValueError):
-        replace(raw, data={**raw.data, "device": "ideal"}).scenario()  # says what is wrong, and where
+    except ValueError:
+        replace(raw, data=plain).scenario()  # says what is wrong, and where
         raise
 
 

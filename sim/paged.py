@@ -16,6 +16,7 @@ from ..devices.access import Program
 from ..devices.model import Swap
 from ..devices.paging import Pager, SwapModel
 from ..policies.graph import WHOLE_NETWORK, Kind
+from ..workloads.network import FLOAT32_BYTES
 
 if TYPE_CHECKING:
     from ..devices.cost import NetworkCost
@@ -248,9 +249,8 @@ def _layer_blobs(
 
 def _layer_program(network: Network, index: int) -> Program:
     layer = network.layers[index]
-    elements = 1
-    for side in layer.output_shape:
-        elements *= side
+    # A network that a profile tells has no shapes.
+    elements = math.prod(layer.output_shape) if layer.output_shape else layer.output_bytes // FLOAT32_BYTES
     kind = _KINDS.get(layer.op, "other")
     return access.layer_program(
         kind,

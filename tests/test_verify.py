@@ -104,7 +104,10 @@ def test_from_a_scenario_to_its_errors(
 
 def test_a_wrong_scenario_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "s.yaml"
-    path.write_text("device: this-host\nworkload: {arrivals: {process: poison}}\npolicy: fifo\n")
+    path.write_text(
+        "device: this-host\nworkload: {arrivals: {process: poison, rate_per_s: 1}, networks: [AlexNet]}\n"
+        "policy: fifo\nrun: {requests: 3}\n"
+    )
     assert main_code("verify", path, "--out", tmp_path / "out") == 2
     said = capsys.readouterr().err
     assert "poison" in said

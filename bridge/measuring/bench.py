@@ -110,7 +110,9 @@ class _Measuring:
         self.loops: dict[str, Any] = {}
         self.before: Any = None
 
-    def do_prepare(self, bundles: dict[str, str], pins: dict[str, list[int]], pace: float | None) -> None:
+    def do_prepare(
+        self, bundles: dict[str, str], pins: dict[str, list[int]], pace: float | None = None
+    ) -> None:
         """Open the bundles by network, for every number of threads in ``pins`` and its processors.
 
         Direct reads keep the ``pace`` in bytes/s, None: as fast as they can.
