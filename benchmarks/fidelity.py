@@ -56,7 +56,7 @@ def scenario(
         {
             "name": "fidelity",
             "device": {"board": str(board), **device},
-            "workload": {"streams": [{"arrivals": arrivals, "networks": networks}]},
+            "workload": {"streams": [{"arrivals": arrivals, "networks": networks_of(device)}]},
             "policy": {"name": policy},
             "run": {"requests": IMAGES, "replications": runs, "seed": 1},
         }
