@@ -1,4 +1,4 @@
-"""A process of its own, in which things are measured: ``python -m edgesched.bridge.bench``.
+"""A process of its own, in which things are measured: ``python -m edgesched.bridge.measuring.bench``.
 
 ``Bench`` drives it. It is prepared as the replaying process is, and nothing else happens in it: no progress
 bar, no files. Each line of JSON in asks for something, and one line out answers.

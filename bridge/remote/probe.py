@@ -29,7 +29,7 @@ for name in ("edgesched", "onnx", "onnxruntime"):
     except Exception:
         found[name] = None
 try:
-    import edgesched.bridge.receive
+    import edgesched.bridge.remote.receive
 except Exception as error:
     found["why"] = "%s: %s" % (type(error).__name__, error)
 print("MARK" + json.dumps(found))

@@ -1,4 +1,4 @@
-"""What a replay on another machine needs there: ``python3 -m edgesched.bridge.receive``.
+"""What a replay on another machine needs there: ``python3 -m edgesched.bridge.remote.receive``.
 
     run PACKAGE.zip --out FOLDER    replay a package that was copied here by hand
 
@@ -32,7 +32,7 @@ HEARTBEAT_S = 5.0
 def main(words: Sequence[str] | None = None) -> int:
     """Do what the words say; returns the exit code: 2 with one message for what a user can put right."""
     parser = argparse.ArgumentParser(
-        prog="python3 -m edgesched.bridge.receive", description=__doc__.split(":")[0]
+        prog="python3 -m edgesched.bridge.remote.receive", description=__doc__.split(":")[0]
     )
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="WORD")
     by_hand = verbs.add_parser("run", help="replay a package that was copied here")

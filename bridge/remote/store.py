@@ -144,7 +144,7 @@ class Received:
                         return
                     raise StoreError(
                         f"another replay runs there, and two would disturb each other: wait for it, or stop "
-                        f"it there with: python3 -m edgesched.bridge.receive stop {other.sha256}"
+                        f"it there with: python3 -m edgesched.bridge.remote.receive stop {other.sha256}"
                     )
             if self.status().phase == "done":
                 return
