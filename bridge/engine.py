@@ -220,11 +220,8 @@ class RealTimeEngine(Driver):
             self.journal.began(worker.index, job.row, task.index, self._now_s, resident)
             if worker is not own:
                 worker.go.release()
-        state = self.journal.state
         self._scheduler_s += time.monotonic() - began_s
-        state["scheduler_s"][0] = self._scheduler_s
-        state["now_s"][0] = self._now_s
-        state["peak_bytes"][0] = scheduler.memory.peak_bytes
+        self.journal.went_on(self._scheduler_s, self._now_s, scheduler.memory.peak_bytes)
 
     def fail(self, error: BaseException) -> None:
         """Something went wrong: the run ends here, and ``run`` raises this."""

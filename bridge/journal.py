@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from struct import Struct
 from typing import Any, Self
 
 import numpy as np
@@ -19,11 +20,10 @@ _STATE = np.dtype(
         ("phase", "<i8"),
         ("requests", "<i8"),
         ("tasks", "<i8"),
-        ("scheduler_s", "<f8"),
         ("late_s", "<f8"),
+        ("scheduler_s", "<f8"),
         ("now_s", "<f8"),
         ("peak_bytes", "<i8"),
-        ("submit_bytes", "<i8"),
     ]
 )
 _WORKER = np.dtype([("job", "<i8"), ("task", "<i8"), ("start_s", "<f8"), ("resident_bytes", "<i8")])
@@ -41,6 +41,14 @@ _TASK = np.dtype(
         ("faults", "<i8"),
     ]
 )
+
+# The same rows for writing: numpy takes microseconds for each, and writing is a part of the scheduler's time.
+_WORKER_ROW = Struct("<qqdq")
+_TASK_ROW = Struct("<ddqdiiiiq")
+_NUMBER = Struct("<q")
+_PROGRESS = Struct("<ddq")
+_TASKS_PLACE = _STATE.fields["tasks"][1]  # type: ignore[index]
+_PROGRESS_PLACE = _STATE.fields["scheduler_s"][1]  # type: ignore[index]
 
 
 class JournalFull(RuntimeError):
@@ -69,10 +77,13 @@ class Journal:
             place += kind.itemsize * rows
             return found
 
-        self.state = table(_STATE, 1)[0:1]
+        self.state = table(_STATE, 1)
+        self._worker_place = place
         self.workers = table(_WORKER, workers)
         self.requests = table(_REQUEST, requests)
+        self._task_place = place
         self.tasks = table(_TASK, tasks)
+        self._ended = int(self.state["tasks"][0])
 
     @classmethod
     def create(cls, workers: int, requests: int, tasks: int) -> Self:
@@ -104,17 +115,27 @@ class Journal:
 
     def began(self, worker: int, job: int, task: int, start_s: float, resident_bytes: int) -> None:
         """A worker is on a task now."""
-        self.workers[worker] = (job, task, start_s, resident_bytes)
+        place = self._worker_place + worker * _WORKER_ROW.size
+        _WORKER_ROW.pack_into(self._map, place, job, task, start_s, resident_bytes)
 
     def ended(self, worker: int, end_s: float, cpu_s: float, switches: int, faults: int) -> None:
         """The task that the worker was on is done."""
-        row = int(self.state["tasks"][0])
-        if row >= len(self.tasks):
-            raise JournalFull(f"more than {len(self.tasks)} tasks")
-        job, task, start_s, resident = self.workers[worker].item()
-        self.tasks[row] = (start_s, end_s, resident, cpu_s, job, task, worker, switches, faults)
-        self.state["tasks"][0] = row + 1
-        self.workers[worker]["job"] = -1
+        row = self._ended
+        if row >= self.capacity[2]:
+            raise JournalFull(f"more than {self.capacity[2]} tasks")
+        on = self._worker_place + worker * _WORKER_ROW.size
+        job, task, start_s, resident = _WORKER_ROW.unpack_from(self._map, on)
+        place = self._task_place + row * _TASK_ROW.size
+        _TASK_ROW.pack_into(
+            self._map, place, start_s, end_s, resident, cpu_s, job, task, worker, switches, faults
+        )
+        self._ended = row + 1
+        _NUMBER.pack_into(self._map, _TASKS_PLACE, row + 1)
+        _NUMBER.pack_into(self._map, on, -1)
+
+    def went_on(self, scheduler_s: float, now_s: float, peak_bytes: int) -> None:
+        """An event was dealt with: the scheduler's time so far, the present, the ledger's peak."""
+        _PROGRESS.pack_into(self._map, _PROGRESS_PLACE, scheduler_s, now_s, peak_bytes)
 
     def finished_tasks(self) -> np.ndarray[Any, Any]:
         """A copy of the rows of all finished tasks."""

@@ -83,22 +83,24 @@ def scenario(tmp_path: Path, cache: Path) -> Path:
     return path
 
 
-def no_traces(before: set[str]) -> None:
-    """No group, no process of ours, no temporary file is left."""
+def no_traces(folder: Path, pid: int | None = None) -> None:
+    """No group of process ``pid`` (this one), no process that works in ``folder``'s cache is left."""
     for _ in range(50):
-        left = _ours()
-        if not left - before:
+        left = _ours(folder, os.getpid() if pid is None else pid)
+        if not left:
             return
         time.sleep(0.05)
-    raise AssertionError(f"left behind: {_ours() - before}")
+    raise AssertionError(f"left behind: {left}")
 
 
-def _ours() -> set[str]:
-    found = {str(path) for path in Path("/sys/fs/cgroup").glob("**/edgesched-*")}
+def _ours(cache: Path, pid: int) -> set[str]:
+    found = {str(path) for path in Path("/sys/fs/cgroup").glob(f"**/edgesched-{pid}-*")}
+    mark = f"EDGESCHED_CACHE={cache}".encode()
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                if b"edgesched.bridge.process" in (folder / "cmdline").read_bytes():
+                replays = b"edgesched.bridge.process" in (folder / "cmdline").read_bytes()
+                if replays and mark in (folder / "environ").read_bytes().split(b"\0"):
                     found.add(str(folder))
             except OSError:
                 continue
@@ -106,13 +108,14 @@ def _ours() -> set[str]:
 
 
 @pytest.mark.parametrize("policy", ["fifo", "linear", "deepeye", "masa"])
-def test_a_replay_has_the_simulations_schema(scenario: Path, policy: str, tmp_path: Path) -> None:
-    before = _ours()
+def test_a_replay_has_the_simulations_schema(
+    scenario: Path, cache: Path, policy: str, tmp_path: Path
+) -> None:
     assert (
         main_code("run", scenario, "--policy", policy, "--out", tmp_path / "sim", "--trace-limit", 10**6) == 0
     )
     assert main_code("replay", scenario, "--policy", policy, "--out", tmp_path / "real") == 0
-    no_traces(before)
+    no_traces(cache)
     simulated, real = open_run(tmp_path / "sim"), open_run(tmp_path / "real")
     for table in ("requests", "jobs", "tasks", "memory"):
         a, b = getattr(simulated, table)(), getattr(real, table)()
@@ -164,11 +167,10 @@ def test_a_policy_that_does_not_fit_is_killed_and_that_is_the_result(
     chain(tmp_path / "large.onnx", channels=16, convolutions=1, features=(4096, 4096, 4096), seed=2)
     limited(scenario, 40_000_000 + 110_000_000)
     few = ("--set", "run.requests=2")
-    before = _ours()
     # Both networks whole are 170 MB; layer by layer 70 MB is the most.
     assert main_code("replay", scenario, "--policy", "fifo", "--out", tmp_path / "fifo", *few) == 0
     assert main_code("replay", scenario, "--policy", "linear", "--out", tmp_path / "linear", *few) == 0
-    no_traces(before)
+    no_traces(cache)
     died, lived = open_run(tmp_path / "fifo"), open_run(tmp_path / "linear")
     assert died.summary["together"]["status"] == "infeasible"
     assert died.replay()[0]["memory"]["oom_kills"] == 1
@@ -194,7 +196,6 @@ def test_without_groups_the_ledger_refuses(
 def test_a_crash_of_one_layer_keeps_what_was_measured(scenario: Path, cache: Path, tmp_path: Path) -> None:
     loaded, folder = load_scenario(scenario)
     bundles = {f"{n}.onnx": bundle_of(folder / f"{n}.onnx", cache=tmp_path) for n in ("small", "large")}
-    before = _ours()
     # The weights end in the middle of the run: the file is cut after the bundle was opened and warmed up.
     weights = bundles["large.onnx"].weights_path
     cut = []
@@ -205,7 +206,7 @@ def test_a_crash_of_one_layer_keeps_what_was_measured(scenario: Path, cache: Pat
             os.truncate(weights, 4096)
 
     replayed = replay(loaded, bundles, folder=folder, progress=progress)
-    no_traces(before)
+    no_traces(cache)
     assert replayed.outcome == "crashed"
     assert "ends at byte" in replayed.facts["message"]
     assert len(replayed.result.trace) >= cut[0]
@@ -231,7 +232,7 @@ def start(scenario: Path, out: Path) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_interrupted_at_any_time_nothing_is_left_and_what_was_measured_is_readable(
-    scenario: Path, tmp_path: Path
+    scenario: Path, cache: Path, tmp_path: Path
 ) -> None:
     data = yaml.safe_load(scenario.read_text())
     data["run"]["requests"] = 60
@@ -240,14 +241,13 @@ def test_interrupted_at_any_time_nothing_is_left_and_what_was_measured_is_readab
     rng = random.Random(1)
     readable = 0
     for number in range(20):
-        before = _ours()
         out = tmp_path / f"out-{number}"
         process = start(scenario, out)
         time.sleep(rng.uniform(0.05, 4.0))
         which = signal.SIGINT if number % 2 else signal.SIGTERM
         process.send_signal(which)
         said, _ = process.communicate(timeout=20)
-        no_traces(before)
+        no_traces(cache, process.pid)
         assert process.returncode in (130, -which, 143, 0), said
         assert not [p for p in tmp_path.iterdir() if p.name.startswith(".out")]
         if out.exists():

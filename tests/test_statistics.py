@@ -229,6 +229,7 @@ def summary(**changed):
         "job_waiting_mean_s": 1.0,
         "throughput_per_s": 1.0,
         "deadline_missed_share": None,
+        "energy_per_request_j": None,
         "utilisation": {"worker 0": 0.5},
         "peak_bytes": 10,
         "paged_in_bytes": 0,

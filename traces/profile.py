@@ -102,6 +102,11 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("workspace_bytes", *_BYTES, "scratch memory while executing"),
             Column("peak_bytes", *_BYTES, "largest resident bytes during the row's tasks"),
             Column("held_bytes", *_BYTES, "resident bytes that remain after them"),
+            Column("samples", whole(1, 10**9), "a whole number of at least 1, or blank", "times measured"),
+            Column("load_sd_s", *_SECONDS, "standard deviation of load_s over the samples"),
+            Column("cold_load_sd_s", *_SECONDS, "standard deviation of cold_load_s"),
+            Column("init_sd_s", *_SECONDS, "standard deviation of init_s"),
+            Column("execute_sd_s", *_SECONDS, "standard deviation of execute_s"),
             Column(
                 "inputs",
                 indices,
@@ -111,11 +116,6 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
             Column("macs", *_COUNT, "multiply-accumulates"),
             Column("output_bytes", *_BYTES, "what it writes"),
             Column("arena_bytes", *_BYTES, "planned arena of all outputs of one inference (whole network)"),
-            Column("samples", whole(1, 10**9), "a whole number of at least 1, or blank", "times measured"),
-            Column("load_sd_s", *_SECONDS, "standard deviation of load_s over the samples"),
-            Column("cold_load_sd_s", *_SECONDS, "standard deviation of cold_load_s"),
-            Column("init_sd_s", *_SECONDS, "standard deviation of init_s"),
-            Column("execute_sd_s", *_SECONDS, "standard deviation of execute_s"),
         )
     }
 )
