@@ -301,6 +301,8 @@ def _ranking(done: list[Verified]) -> dict[str, Any]:
 
 
 def _show(done: list[Verified], result: dict[str, Any]) -> None:
+    from ..sim.sweeping.figures import value_label
+
     screen = console()
     predicted, driven = result["predictive_error_mean"], result["trace_driven_error_mean"]
     if predicted is None:
@@ -320,7 +322,7 @@ def _show(done: list[Verified], result: dict[str, Any]) -> None:
     )  # fmt: skip
     for each, point in zip(done, result["points"], strict=True):
         rows.add_row(
-            *(str(each.settings.get(name, "")) for name in names),
+            *(value_label(name, each.settings[name]) if name in each.settings else "" for name in names),
             seconds(point["simulated_mean_s"]),
             seconds(point["replayed_mean_s"]),
             _percent(point["predictive_error_mean"]),
