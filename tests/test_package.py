@@ -8,6 +8,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +32,8 @@ from edgesched.bridge.remote.store import Received, StoreError, model_path, pack
 from edgesched.devices import boards
 from edgesched.runs.load import load_scenario
 from edgesched.runs.resolve import device_of, policy_of
+
+ABSOLUTE = str(Path(tempfile.gettempdir()) / "edgesched-was-here")
 
 BOARD = {
     "name": "small board ²",
@@ -244,7 +247,7 @@ def profile_of_mine(members: Members) -> Members:
 HOSTILE: dict[str, Callable[[Members], Members]] = {
     "parent folder": renamed("profile.csv", "../profile.csv"),
     "parent folder inside": renamed("profile.csv", "arrivals/../../profile.csv"),
-    "absolute": renamed("profile.csv", "/tmp/edgesched-was-here"),
+    "absolute": renamed("profile.csv", ABSOLUTE),
     "backslashes": renamed("profile.csv", "..\\profile.csv"),
     "drive": renamed("profile.csv", "C:profile.csv"),
     "hidden": renamed("profile.csv", ".profile"),
@@ -315,7 +318,7 @@ def test_hostile_packages_are_refused(kind: str, folder: Path, tmp_path: Path) -
         patch.setattr("warnings.warn", lambda *_, **__: None)  # zipfile warns of a name that is there twice
         written(bad, HOSTILE[kind](members_of(good.path)))
     refused(bad, tmp_path)
-    assert not Path("/tmp/edgesched-was-here").exists()
+    assert not Path(ABSOLUTE).exists()
 
 
 def damaged(good: bytes) -> dict[str, bytes]:
