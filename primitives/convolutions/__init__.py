@@ -1,0 +1,1 @@
+"""Primitives of convolutions, one family a file."""

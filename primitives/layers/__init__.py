@@ -1,0 +1,1 @@
+"""Primitives of all other layers, one kind of operation a file."""
