@@ -59,7 +59,7 @@ class Arena:
         self.used_bytes = end
         if end > self.high_water_bytes:
             self.high_water_bytes = end
-        return np.ndarray(sides, kind, self._memory, start)  # type: ignore[arg-type]
+        return np.ndarray(sides, kind, self._memory, start)
 
     @contextmanager
     def frame(self) -> Iterator[None]:
