@@ -143,12 +143,14 @@ class Scheduler:
         self.workers = policy.workers(device)
         self._select = policy.select
         self._in_order = type(policy).select is Policy.select
+        self._varies = type(policy).variant is not Policy.variant
         self._in_order_heap = self.ready.heap_of(READY, 0)
         self.on_book: Callable[[int], None] | None = None
         """Told what is resident after a network was built at submission (version A); for traces."""
         self._on_start = on_start
         self._on_done = on_done
         self._graphs: dict[int, NetworkGraph] = {}
+        self._bound: set[NetworkGraph] = set()
         self._next_id = 0
         self._by_readiness = device.runtime.version == "A"
         self._readiness = 0
@@ -164,14 +166,19 @@ class Scheduler:
         key = id(network)
         if key not in self._graphs:
             graph = self.policy.expand(network, self.device)
-            for task in graph.tasks:
-                task.heap = self.ready.heap_of(task.queue, task.reserve_bytes)
-                if task.heap is not self._in_order_heap:
-                    self._in_order = False
-                if self._by_readiness:
-                    task.sole = None  # what becomes ready is numbered then, see _push
+            self._bind(graph)
             self._graphs[key] = graph
         return self._graphs[key]
+
+    def _bind(self, graph: NetworkGraph) -> None:
+        """Tell the graph's tasks the heaps they wait in."""
+        for task in graph.tasks:
+            task.heap = self.ready.heap_of(task.queue, task.reserve_bytes)
+            if task.heap is not self._in_order_heap:
+                self._in_order = False
+            if self._by_readiness:
+                task.sole = None  # what becomes ready is numbered then, see _push
+        self._bound.add(graph)
 
     def composition(self, networks: Sequence[NetworkCost], after: Sequence[int] | None = None) -> Composition:
         """Expand the networks of one kind of request; ``after[i]`` is the job that i follows, or -1."""
@@ -279,6 +286,9 @@ class Scheduler:
             else:
                 self._remove(heap, entry)
         memory = self.memory
+        if self._varies and not job.started:
+            entry = self._varied(entry)
+            task = entry[4]
         memory.resident_bytes = resident = memory.resident_bytes + task.start_bytes
         if resident > memory.peak_bytes:
             self._raise_peak(resident, job, task)
@@ -287,6 +297,22 @@ class Scheduler:
         if task.reserve_bytes:
             memory.reserved_bytes += task.reserve_bytes
         return entry
+
+    def _varied(self, entry: Entry) -> Entry:
+        """The entry of a job that begins, on the graph that the policy wants it to have."""
+        rank, task_rank, number, job, task = entry
+        graph = self.policy.variant(job, self.ready, self.memory)
+        if graph is None or graph is job.graph:
+            return entry
+        if graph.network.name != job.network.name or graph.waits != job.graph.waits:
+            raise ValueError(
+                f"policy {type(self.policy).__name__}: variant() of {job.network.name} returned a graph of "
+                f"{graph.network.name} with {len(graph.tasks)} tasks; it must have the same tasks and edges"
+            )
+        if graph not in self._bound:
+            self._bind(graph)
+        job.graph = graph
+        return rank, task_rank, number, job, graph.tasks[task.index]
 
     def _start(self, job: Job) -> None:
         job.started = True

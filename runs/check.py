@@ -21,7 +21,7 @@ from ..policies.graph import NetworkGraph
 from ..workloads.arrivals import Replay, closed
 from ..workloads.mix import names_of
 from ..workloads.workload import generate
-from .resolve import ScenarioError, costs_of, device_of, located, policy_of
+from .resolve import ScenarioError, costs_of, device_of, located, planned, policy_of
 from .scenario import Scenario
 
 _PLAIN_TYPES = (bool, int, float, str, type(None))
@@ -115,15 +115,15 @@ def check_policy(
     except registry.PolicyError as error:
         raise ScenarioError("policy", str(error)) from error
     policy = policy_of(scenario, folder)
-    hook = "workers"
+    hook = "plan"
     try:
+        costs, _ = planned(policy, costs, device)
+        hook = "workers"
         workers = list(policy.workers(device))
         if not workers:
             raise ScenarioError(
                 "policy", f"policy {choice.name!r} has no worker: workers() must return at least one"
             )
-        hook = "plan"
-        policy.plan(list(costs.values()), device)
         hook = "expand"
         graphs = [policy.expand(cost, device) for cost in costs.values()]
         if not all(isinstance(graph, NetworkGraph) and graph.sources for graph in graphs):

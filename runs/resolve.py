@@ -17,7 +17,7 @@ from ..devices.explain import booleans, dotted, explain
 from ..devices.model import Device
 from ..devices.reading import InputError
 from ..policies import registry
-from ..policies.contract import Policy
+from ..policies.contract import Plan, PlanError, Policy
 from ..workloads import catalogue
 from ..workloads.network import Layer, Network
 from .scenario import InlineNetwork, Scenario
@@ -159,14 +159,30 @@ def costs_of(
     return costs
 
 
-def planned(policy: Policy, costs: Mapping[str, NetworkCost], device: Device) -> dict[str, NetworkCost]:
-    """The costs under the policy's offline plan: its budgets are what the networks reserve."""
-    plan = policy.plan(list(costs.values()), device)
-    budgets = {} if plan is None else plan.budgets_bytes
-    for name in budgets:
-        if name not in costs:
-            raise ScenarioError("policy", f"its plan has a budget for {name!r}, which no stream needs")
-    return {
-        name: replace(cost, reservation_bytes=budgets[name]) if name in budgets else cost
-        for name, cost in costs.items()
-    }
+def planned(
+    policy: Policy, costs: Mapping[str, NetworkCost], device: Device
+) -> tuple[dict[str, NetworkCost], Plan | None]:
+    """The costs under the policy's offline plan, and the plan.
+
+    Its budgets are what the networks reserve. Raises ``ScenarioError`` for a plan of networks that no stream
+    needs, and where the policy finds that none fits.
+    """
+    try:
+        plan = policy.plan(list(costs.values()), device)
+    except PlanError as error:
+        raise ScenarioError("policy", str(error)) from error
+    if plan is None:
+        return dict(costs), None
+    needed = {cost.name for cost in costs.values()}
+    for what in (plan.budgets_bytes, plan.costs, plan.primitives, plan.processors):
+        for name in what:
+            if name not in needed:
+                raise ScenarioError("policy", f"its plan has {name!r}, which no stream needs")
+    return {name: _under(plan, cost) for name, cost in costs.items()}, plan
+
+
+def _under(plan: Plan, cost: NetworkCost) -> NetworkCost:
+    """A network's cost under the plan."""
+    found = plan.costs.get(cost.name, cost)
+    budget = plan.budgets_bytes.get(cost.name)
+    return found if budget is None else replace(found, reservation_bytes=budget)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..devices.cost import NetworkCost
 from ..devices.model import Device
-from ..policies.contract import Policy
+from ..policies.contract import Plan, Policy
 from ..policies.scheduler import Composition, Scheduler
 from ..workloads.workload import RequestPlan, generate
 from .resolve import AsExecuted, ScenarioError, costs_of, device_of, planned, policy_of
@@ -25,6 +25,9 @@ class Setup:
     policy: Policy
     plan: RequestPlan
     costs: Mapping[str, NetworkCost]
+    """Under the policy's offline plan, by the scenario's names."""
+    offline: Plan | None = None
+    """What the policy decided before the run."""
 
     @property
     def until_s(self) -> float | None:
@@ -73,4 +76,5 @@ def set_up(
         raise ScenarioError("workload", str(error)) from error
     costs = costs_of(scenario, device, names, folder, networks)
     policy = policy_of(scenario, folder)
-    return Setup(scenario, replication, device, policy, plan, planned(policy, costs, device))
+    costs, offline = planned(policy, costs, device)
+    return Setup(scenario, replication, device, policy, plan, costs, offline)
