@@ -8,12 +8,19 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..runs.resolve import AsExecuted, network_of
+from ..policies import registry
+from ..policies.contract import Policy
+from ..runs.resolve import AsExecuted, located, network_of
+from ..runs.setup import set_up
 from ..traces.atomic import write_whole
 from ..workloads.network import Network
 from .bundles.bundle import Bundle
 from .bundles.cache import bundle_of, cache_folder, kept
+
+if TYPE_CHECKING:
+    from ..runs.scenario import Scenario
 
 Tell = Callable[[str], None]
 
@@ -32,6 +39,22 @@ def bundles_of(
     ValueError for unknown networks and unusable models.
     """
     return {name: _bundle(name, folder, cache or cache_folder(), tell or _say_nothing) for name in names}
+
+
+def bundles_for(
+    scenario: Scenario, folder: Path | None = None, *, tell: Tell | None = None
+) -> dict[str, Bundle]:
+    """The bundles that a replay of the scenario executes; none where its policy plans the primitives itself.
+
+    Raises ValueError as ``bundles_of`` and ``set_up`` do.
+    """
+    names = scenario.workload.networks(folder)
+    if registry.find(located(scenario.policy.name, folder)).plan is not Policy.plan:
+        plan = set_up(scenario, folder=folder).offline
+        if plan is not None and plan.costs:
+            return {}
+    inline = {network.name for network in scenario.networks}
+    return bundles_of([name for name in names if name not in inline], folder, tell=tell)
 
 
 def as_executed(bundles: Mapping[str, Bundle]) -> AsExecuted:

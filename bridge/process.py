@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def _replay(order: dict[str, Any], journal: Any) -> None:
     from .journal import DONE, READY, RUNNING
     from .machine.memory import fix_malloc_thresholds, return_free_memory
     from .machine.storage import Pace
+    from .planned import backend as planned
     from .prepare import as_executed
     from .program import Program, Programs
 
@@ -77,14 +79,20 @@ def _replay(order: dict[str, Any], journal: Any) -> None:
     # Touching mapped pages cannot be paced here: the group's throttle does it.
     paced = storage.pace_bytes_per_s is not None and storage.reads != "mapped"
     pace = Pace(storage.pace_bytes_per_s) if paced else None  # type: ignore[arg-type]
-    threads = setup.device.runtime.threads
-    programs = {}
-    for name, bundle in bundles.items():
-        program = Program(bundle, threads=threads, reads=storage.reads, pace=None)
+    programs: Mapping[str, Any]
+    if (plan := planned.plan_of(setup)) is not None:
+        planned.one_blas_thread().__enter__()  # until the process ends
+        programs = planned.programs(setup, plan)
+    else:
+        threads = setup.device.runtime.threads
+        programs = {
+            setup.costs[name].network.name: Program(bundle, threads=threads, reads=storage.reads)
+            for name, bundle in bundles.items()
+        }
+    for program in programs.values():
         _warm_up(program)
-        program.file.pace = pace
+        program.set_pace(pace)
         program.reserve(order["reserve"])
-        programs[setup.costs[name].network.name] = program
     engine = RealTimeEngine(
         setup.policy,
         setup.device,
@@ -114,7 +122,7 @@ def _warm_up(program: Any) -> None:
     """One inference, so that nothing of the run happens for the first time."""
     job = program.begin()
     job.init()
-    for layer in range(len(program.layers)):
+    for layer in range(program.layer_count):
         job.load(layer)
         job.execute(layer)
         job.free_weights(layer)

@@ -40,8 +40,17 @@ class Program:
         self.huge = not gives_free_pages_back()
         """Whether large buffers ask for huge pages."""
         self.images = {name: _image(bundle, name) for name in bundle.inputs}
-        self._places, self._size_bytes = _layout([layer.weights_bytes for layer in self.layers])
+        self._places, self._size_bytes = places_of([layer.weights_bytes for layer in self.layers])
         self._idle: list[JobMemory] = []
+
+    @property
+    def layer_count(self) -> int:
+        """How many layers a job has."""
+        return len(self.layers)
+
+    def set_pace(self, pace: Pace | None) -> None:
+        """Load at this pace from now on."""
+        self.file.pace = pace
 
     def reserve(self, count: int) -> None:
         """Make the memory of ``count`` jobs ready (addresses and bindings; no page of it is resident)."""
@@ -192,7 +201,7 @@ def session(path: Any, threads: int) -> Any:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _layout(sizes: Sequence[int]) -> tuple[list[int], int]:
+def places_of(sizes: Sequence[int]) -> tuple[list[int], int]:
     """Places of the layers' weights, large ones where huge pages begin, and the bytes they take in all."""
     huge = huge_page_bytes()
     places, end = [], 0

@@ -22,10 +22,12 @@ from .machine import host
 from .machine.cgroup import UNLIMITED_BYTES, MemoryGroup, Unavailable, sweep_stale
 from .machine.pins import cpus_of
 from .outcome import Replayed, written
+from .planned import backend as planned
 from .prepare import as_executed
 from .watch import Progress, ReplayError, Watch
 
 if TYPE_CHECKING:
+    from ..policies.contract import Plan
     from ..policies.scheduler import Composition
     from ..runs.scenario import Scenario
     from .bundles.bundle import Bundle
@@ -43,14 +45,16 @@ def replay(
     nice: int = 0,
     progress: Progress | None = None,
 ) -> Replayed:
-    """Replay one replication. ``bundles`` holds every network that the scenario names.
+    """Replay one replication. ``bundles`` holds every network that the scenario names (``bundles_for``).
 
     Returns also where the policy ran out of memory, a layer crashed, or an interrupt (SIGINT, SIGTERM) ended
     it; ``Replayed.outcome`` says which. Raises ReplayError for a scenario that cannot be replayed, and
     ``ScenarioError`` for what it names and does not exist.
     """
     setup = set_up(scenario, replication, folder=folder, networks=as_executed(bundles))
-    _check(setup)
+    plan = _check(setup)
+    if plan is not None:
+        planned.prepare(setup, plan)
     compositions, workers = _expanded(setup)
     capacity = (len(workers), *_capacity(setup, compositions))
     pins = cpus_of(setup.device, workers)
@@ -82,13 +86,15 @@ def replay(
             "disturbance": asdict(host.Disturbance.between(before, host.Snapshot.take())),
             "host": host.facts(),
             "bundles": {name: bundle.sha256 for name, bundle in bundles.items()},
+            "primitives": None if plan is None else dict(plan.primitives),
         }
         return written(setup, compositions, workers, book, watch, facts)
     finally:
         book.close()
 
 
-def _check(setup: Setup) -> None:
+def _check(setup: Setup) -> Plan | None:
+    """The policy's plan where it names primitives. Raises ReplayError for what cannot be replayed."""
     device = setup.device
     if device.runtime.version != "B":
         raise ReplayError(
@@ -105,6 +111,10 @@ def _check(setup: Setup) -> None:
     for spec in setup.scenario.networks:
         if spec.name in setup.costs:
             raise ReplayError(f"networks: {spec.name!r} is written out by its seconds: nothing to execute")
+    try:
+        return planned.plan_of(setup)
+    except planned.PlannedError as error:
+        raise ReplayError(str(error)) from error
 
 
 def _expanded(setup: Setup) -> tuple[list[Composition], list[Worker]]:

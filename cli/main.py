@@ -28,6 +28,9 @@ LATER = {
     "replay": "Run a policy on this device.",
     "compare": "Hold a simulation against its replay.",
     "verify": "Measure this machine, simulate, replay and compare.",
+    "primitives": "Primitives: implementations of a convolution.",
+    "frontier": "Time against memory: every plan of a network worth having.",
+    "plan": "Choose a primitive for every layer, within a memory budget.",
 }
 """Commands in modules of their own (``cli/NAME.py`` with a Typer ``app``), which are loaded when they run.
 
@@ -49,6 +52,8 @@ USER_ERRORS = (
     ("policies.registry", "PolicyError"),
     ("traces.table", "ProfileError"),
     ("workloads.catalogue", "UnknownNetworkError"),
+    ("primitives.shape", "ShapeError"),
+    ("primitives.library", "UnknownPrimitiveError"),
     ("workloads.onnx_graph", "OnnxImportError"),
     ("bridge.bundles.description", "BundleError"),
     ("bridge.bundles.generate", "GenerateError"),

@@ -65,7 +65,7 @@ def replay(
     The same policy on the same arrivals as ``edgesched run``, under the scenario's memory limit. A policy
     that does not fit is killed by the limit, and that is the result. Interrupted, it keeps what was measured.
     """
-    from ..bridge.prepare import bundles_of
+    from ..bridge.prepare import bundles_for
     from ..bridge.remote.packaged import EXIT
     from ..bridge.replay import replay as replay_once
     from ..bridge.results import write_replay
@@ -87,9 +87,7 @@ def replay(
         check_replaceable(out)
     if device is not None:
         raise typer.Exit(replay_elsewhere(source, checked, device, python, nice, out, json_file))
-    inline = {network.name for network in checked.networks}
-    names = [name for name in checked.workload.networks(source.folder) if name not in inline]
-    bundles = bundles_of(names, source.folder, tell=message)
+    bundles = bundles_for(checked, source.folder, tell=message)
     replays: list[Replayed] = []
     for number in range(checked.run.replications):
         with progress_bar() as progress:

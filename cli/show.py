@@ -54,7 +54,7 @@ def show_network(
     from ..workloads import catalogue
 
     screen = console()
-    network = _imported(Path(name)) if name.lower().endswith(".onnx") else catalogue.build(name)
+    network = imported(Path(name)) if name.lower().endswith(".onnx") else catalogue.build(name)
     cost = _cost(network, device)
     title = f"{network.name}: {network.description}" if network.description else network.name
     screen.print(title, style="bold")
@@ -98,7 +98,8 @@ def _in(unit: float, value: float) -> str:
     return significant(value / unit, 3) if value else "-"
 
 
-def _imported(path: Path) -> Any:
+def imported(path: Path) -> Any:
+    """The network of an ONNX file, with its warnings said. Raises ``InputError``."""
     from ..runs.load import InputError
     from ..workloads import onnx_import
 

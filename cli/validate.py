@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,11 @@ from rich.table import Table
 from ..sim.validation.checks import Check
 from ..traces.table import write_atomically
 from . import terminal
+from .files import check_target
+from .planned import abbreviated
+
+if TYPE_CHECKING:
+    from ..sim.validation.primitives import Chain, Shared
 
 app = typer.Typer(
     name="validate", help="Check the simulator against theory and measurements.", no_args_is_help=True
@@ -163,7 +168,59 @@ def footprint(
         raise typer.Exit(1)
 
 
-def _write(path: Path | None, records: list[dict[str, Any]]) -> None:
+@app.command()
+def primitives(
+    data: Annotated[
+        Path,
+        typer.Option(
+            "--data", file_okay=False, help="triNNity's measurements as DIR/primitives/trinnity_*.csv."
+        ),
+    ],
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", dir_okay=False, help="Write frontiers and partitions as JSON to this file."),
+    ] = None,
+) -> None:
+    """Plan AlexNet's convolutions with measured primitives: the exact frontier, and two of them in one budget.
+
+    Nothing is fitted. Memory is the largest workspace; workspaces are read as published and as an
+    implementation needs them.
+    """
+    from ..sim.validation import primitives as checks
+
+    check_target("--json", json)
+    chains = checks.read_chains(data)
+    console = terminal.console()
+    for reading, chain in chains.items():
+        console.print(_plans(chain, f"frontier, workspaces {reading}"))
+        console.print()
+    found = checks.partitions(chains["published"])
+    console.print(_shared(found))
+    _write(json, checks.record(chains, found))
+
+
+def _plans(chain: Chain, title: str) -> Table:
+    """The points of a frontier, with the primitive of every convolution."""
+    names = [layer.name for layer in chain.layers]
+    rows = terminal.table("bytes", "ms", *names, right=("bytes", "ms"), title=title)
+    for point in chain.frontier.points:
+        plan = [abbreviated(each.name) for each in chain.chosen(point)]
+        rows.add_row(f"{point.memory_bytes:,}", f"{chain.time_ns(point) / 1e6:.3f}", *plan)
+    return rows
+
+
+def _shared(found: Iterable[Shared]) -> Table:
+    """The partitions of each budget; milliseconds for both networks."""
+    names = ("budget bytes", "best partition ms", "equal split ms", "shared arena ms")
+    rows = terminal.table(*names, right=names, title="two such networks, workspaces published")
+    for each in found:
+        times = (each.best_ns, each.equal_split_ns, each.shared_arena_ns)
+        cells = ["does not fit" if time is None else f"{time / 1e6:.3f}" for time in times]
+        rows.add_row(f"{each.budget_bytes:,}", *cells)
+    return rows
+
+
+def _write(path: Path | None, records: list[dict[str, Any]] | dict[str, Any]) -> None:
     if path is not None:
         write_atomically((json_module.dumps(records, indent=1) + "\n").encode(), path)
 

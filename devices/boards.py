@@ -58,14 +58,17 @@ def load(name: str) -> Device:
 
 
 def _placed(name: str) -> dict[str, Any]:
-    """``raw``, a file's relative path to a profile seen from here."""
+    """``raw``, a file's relative paths to profiles seen from here."""
     data = raw(name)
     cost = data.get("cost")
-    if name.endswith((".yaml", ".yml")) and isinstance(cost, dict):
-        profile = cost.get("profile")
-        if isinstance(profile, str) and profile.lower().endswith(".csv"):
-            return {**data, "cost": {**cost, "profile": str(Path(name).parent / profile)}}
-    return data
+    if not (name.endswith((".yaml", ".yml")) and isinstance(cost, dict)):
+        return data
+    seen = {
+        key: str(Path(name).parent / cost[key])
+        for key in ("profile", "primitives")
+        if isinstance(cost.get(key), str) and cost[key].lower().endswith(".csv")
+    }
+    return {**data, "cost": {**cost, **seen}}
 
 
 def resolve(name: str, read: Callable[[str], Mapping[str, Any]], document: Document | None = None) -> Device:

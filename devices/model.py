@@ -159,6 +159,9 @@ class Cost(_Part):
 
     profile: str | None = None
     """Name of an embedded profile, or a path to a profile file."""
+    primitives: str | None = None
+    """Name of an embedded primitive profile, or a path to one: what policies that plan primitives choose from.
+    Without a profile or rates, a layer costs what its fastest primitive does."""
     gemm_scale: Rate = 1.0
     """Factor on execution times of convolutions and fully-connected layers (another BLAS, clock or build)."""
     other_scale: Rate = 1.0

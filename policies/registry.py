@@ -32,6 +32,8 @@ BUILT_IN: dict[str, str] = {
     "sjf": "sjf:Sjf",
     "edf": "edf:Edf",
     "hrrn": "hrrn:Hrrn",
+    "pareto": "pareto:Pareto",
+    "pareto-online": "pareto_online:ParetoOnline",
 }
 
 

@@ -93,6 +93,13 @@ class Primitive(ABC):
 
 
 def add_bias(out: Array, bias: Array | None, layout: Layout) -> None:
-    """Add a bias per channel to a tensor in the layout, in place."""
-    if bias is not None:
-        out += {"chw": bias[:, None, None], "hwc": bias, "hcw": bias[:, None]}[layout]
+    """Add a bias per channel to a dense tensor in the layout, in place."""
+    if bias is None:
+        return
+    # numpy would widen the bias to the tensor's shape in a buffer of 32 KB.
+    from .kernels.transforms import add_to_pixels, add_to_planes
+
+    if layout == "hwc":
+        add_to_pixels(out.reshape(-1, len(bias)), bias)
+    else:
+        add_to_planes(out if layout == "hcw" else out.reshape(1, len(bias), -1), bias)

@@ -1,0 +1,335 @@
+"""Planned networks made executable: each layer with its primitive, each job in memory that comes and goes.
+
+A job's outputs, transformed inputs and workspaces lie in one area, planned offset by offset; every layer's
+primitive is handed an arena of exactly the bytes that the plan gives it. Weights lie as their primitives
+store them, in files that a job loads layer by layer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...devices.options import Choice, NetworkOptions
+from ...policies.graph import WHOLE_NETWORK
+from ...primitives.arena import Arena
+from ...primitives.layers.layer import LayerPrimitive, LayerShape, laid_out
+from ...primitives.layouts import Layout, as_chw, in_layout, transform
+from ...primitives.primitive import FLOAT, Array, Primitive
+from ...primitives.shape import ConvShape
+from ..machine.host import gives_free_pages_back
+from ..machine.memory import PAGE_BYTES, Region
+from ..machine.storage import WeightsFile
+from ..program import places_of
+from .steps import PlannedError, Step, placed, steps_of
+from .weights import stored_layers
+
+if TYPE_CHECKING:
+    from ..machine.storage import Pace
+
+
+class PlannedProgram:
+    """A network as planned, ready to be executed in this process, by any number of jobs at once.
+
+    ``choice`` is the plan: for each layer the index of its option. ``seed`` is that of the random weights,
+    which are those of the model that ``bundles/generate.py`` writes; they are kept in ``cache``. ``reads`` is
+    ``direct`` or ``cached``, as in ``devices.model.Storage``; ``pace`` is shared by all programs of a run.
+    One thread computes: see ``one_blas_thread``. Raises ``PlannedError``.
+    """
+
+    def __init__(
+        self,
+        network: NetworkOptions,
+        choice: Choice,
+        *,
+        seed: int = 0,
+        cache: Path | None = None,
+        reads: str = "cached",
+        pace: Pace | None = None,
+    ) -> None:
+        self.options = network
+        self.network = network.network
+        self.seed = seed
+        self.steps = steps_of(network, choice)
+        self.placement = placed(self.network, self.steps)
+        if reads not in ("direct", "cached"):
+            raise PlannedError(
+                f"{self.network.name}: weights of a plan are read 'direct' or 'cached', not {reads!r}"
+            )
+        primitives = {index: step.primitive for index, step in enumerate(self.steps)}
+        self.stored = stored_layers(self.network, primitives, seed=seed, cache=cache)
+        self.files = [
+            WeightsFile(each.path, "direct" if reads == "direct" else "cached", pace) if each.path else None
+            for each in self.stored
+        ]
+        self.huge = not gives_free_pages_back()
+        """Whether large buffers ask for huge pages."""
+        self.images = {
+            index: np.random.default_rng(0).standard_normal(layer.output_shape[1:], dtype=np.float32)
+            for index, layer in enumerate(self.network.layers)
+            if not layer.inputs
+        }
+        self._places, self._weights_bytes = places_of([each.part_bytes for each in self.stored])
+        self._idle: list[PlannedJob] = []
+        self._own: PlannedJob | None = None
+
+    @property
+    def layer_count(self) -> int:
+        """How many layers a job has."""
+        return len(self.steps)
+
+    @property
+    def area_bytes(self) -> int:
+        """Bytes of one job's outputs, transformed inputs and workspaces, as they are placed."""
+        return self.placement.area_bytes
+
+    @property
+    def workspace_bytes(self) -> int:
+        """The plan's largest workspace."""
+        return max(step.workspace_bytes for step in self.steps)
+
+    @property
+    def arena_bytes(self) -> int:
+        """The plan's largest workspace with the transformed inputs beside it."""
+        return max(step.arena_bytes for step in self.steps)
+
+    @property
+    def live_bytes(self) -> int:
+        """The most at any instant of outputs, transformed inputs and workspace: ``area_bytes`` at best."""
+        live = zip(self.network.live_bytes, self.steps, strict=True)
+        return max(outputs + step.arena_bytes for outputs, step in live)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all weights as stored."""
+        return sum(each.size_bytes for each in self.stored)
+
+    def set_pace(self, pace: Pace | None) -> None:
+        """Load at this pace from now on."""
+        for file in self.files:
+            if file is not None:
+                file.pace = pace
+
+    def reserve(self, count: int) -> None:
+        """Make the memory of ``count`` jobs ready (addresses only; no page of it is resident)."""
+        while len(self._idle) < count:
+            self._idle.append(PlannedJob(self))
+
+    def begin(self) -> PlannedJob:
+        """Memory for one job."""
+        return self._idle.pop() if self._idle else PlannedJob(self)
+
+    def end(self, memory: PlannedJob) -> None:
+        """The job is done; another one may have its memory."""
+        self._idle.append(memory)
+
+    def weights(self) -> Region:
+        """New memory for all weights of one job."""
+        region = Region(max(self._weights_bytes, PAGE_BYTES))
+        for at, stored in zip(self._places, self.stored, strict=True):
+            if stored.part_bytes and self.huge:
+                region.advise_huge(at, stored.part_bytes)
+        return region
+
+    def place(self, layer: int) -> int:
+        """Where a layer's weights lie in the memory that ``weights`` makes."""
+        return self._places[layer]
+
+    @property
+    def own(self) -> PlannedJob:
+        """A job of the program's own that stays, all its weights loaded."""
+        if self._own is None:
+            self._own = PlannedJob(self)
+            self._own.init()
+            self._own.load(WHOLE_NETWORK)
+        return self._own
+
+    def run(self, image: Array | None = None) -> dict[str, Array]:
+        """One inference with resident weights; the outputs by layer, chw, copied.
+
+        ``image`` (C, H, W) or with a batch of 1; None: the noise that stands for one.
+        """
+        if image is not None:
+            self.own.put(image)
+        self.own.execute(WHOLE_NETWORK)
+        ends = [index for index, readers in enumerate(self.network.consumers) if not readers]
+        return {self.network.layers[index].name: self.own.output(index) for index in ends}
+
+    def execute(self, layer: int) -> None:
+        """Compute one layer of that inference."""
+        self.own.execute(layer)
+
+    def close(self) -> None:
+        """Give the memory of ``run`` back and close the files; a second call does nothing."""
+        if self._own is not None:
+            self._own.close()
+            self._own = None
+        for file in self.files:
+            if file is not None:
+                file.close()
+
+
+class PlannedJob:
+    """The memory of one job at a time, with what each layer reads and writes bound to it."""
+
+    def __init__(self, program: PlannedProgram) -> None:
+        self.program = program
+        self.area = Region(max(program.area_bytes, PAGE_BYTES))
+        if program.huge:
+            self.area.advise_huge(0, program.area_bytes)
+        self.weights = program.weights()
+        self.images = dict(program.images)
+        self._outputs = [self._output(index) for index in range(len(program.steps))]
+        self.arenas = [
+            Arena(step.arena_bytes, self.area.view(at, step.arena_bytes))
+            for step, at in zip(program.steps, program.placement.arenas, strict=True)
+        ]
+        """One for each layer, where the plan has put it."""
+        self._calls = [self._call(index) for index in range(len(program.steps))]
+        self._open = False
+
+    @property
+    def arena_high_water_bytes(self) -> int:
+        """The most that any layer has taken of its arena."""
+        return max(arena.high_water_bytes for arena in self.arenas)
+
+    @property
+    def workspace_high_water_bytes(self) -> int:
+        """The most that any primitive has taken, inputs transformed for it not counted."""
+        both = zip(self.arenas, self.program.steps, strict=True)
+        return max(max(0, arena.high_water_bytes - step.scratch_bytes) for arena, step in both)
+
+    def init(self) -> None:
+        """The area's pages appear."""
+        self._open = True
+        ctypes.memset(self.area.address, 0, self.program.area_bytes)
+
+    def load(self, layer: int) -> None:
+        """Read the layer's weights (``WHOLE_NETWORK``: those of all layers, one after the other)."""
+        for index in self._indices(layer):
+            file = self.program.files[index]
+            if file is not None:
+                size = self.program.stored[index].part_bytes
+                file.read_into(self.weights.view(self.program.place(index), size), 0)
+
+    def execute(self, layer: int) -> None:
+        """Compute the layer (``WHOLE_NETWORK``: all of them in turn)."""
+        for index in self._indices(layer):
+            self._calls[index]()
+
+    def free_weights(self, layer: int) -> None:
+        """The pages of the layer's weights leave."""
+        size = self.program.stored[layer].part_bytes
+        if size:
+            self.weights.release(self.program.place(layer), size)
+
+    def close(self) -> None:
+        """Everything leaves; the addresses serve another job."""
+        if self._open:
+            self._open = False
+            self.weights.release(0, self.weights.size_bytes)
+            self.area.release(0, self.area.size_bytes)
+            self.program.end(self)
+
+    def put(self, image: Array) -> None:
+        """The image that the next inference reads: (C, H, W), or with a batch of 1."""
+        index = next(iter(self.images))
+        wanted = self.program.network.layers[index].output_shape
+        if image.shape not in (wanted, wanted[1:]):
+            raise PlannedError(f"{self.program.network.name}: seen an image {image.shape}, needs {wanted}")
+        self.images[index] = np.ascontiguousarray(image, FLOAT).reshape(wanted[1:])
+
+    def output(self, index: int) -> Array:
+        """A copy of what a layer has written, chw; before another layer writes over it."""
+        out = self._outputs[index]
+        return (as_chw(out, self._layout(index)) if out.ndim == 3 else out).copy()
+
+    def _layout(self, index: int) -> Layout:
+        return self.program.steps[index].primitive.out_layout
+
+    def _output(self, index: int) -> Array:
+        program = self.program
+        shape = laid_out(program.network.layers[index].output_shape[1:], self._layout(index))
+        return _array(self.area, program.placement.outputs[index], shape)
+
+    def _call(self, index: int) -> Callable[[], None]:
+        """What computes the layer."""
+        program = self.program
+        step, stored = program.steps[index], program.stored[index]
+        out, arena = self._outputs[index], self.arenas[index]
+        sources = [self._outputs[source] for source in program.network.layers[index].inputs]
+        values = _array(self.weights, program.place(index), (stored.weight_elements + stored.bias_elements,))
+        weights, bias = values[: stored.weight_elements], values[stored.weight_elements :]
+        kept_bias = bias if stored.bias_elements else None
+        primitive, shape = step.primitive, step.shape
+        moved = any(path.steps for path in step.transforms)
+
+        def compute(inputs: Sequence[Array]) -> None:
+            if isinstance(primitive, Primitive):
+                assert isinstance(shape, ConvShape)
+                primitive.run(inputs[0], weights, kept_bias, out, shape, arena)
+            else:
+                assert isinstance(primitive, LayerPrimitive)
+                assert isinstance(shape, LayerShape)
+                primitive.run(inputs, weights, out, shape, arena)
+
+        def transformed() -> None:
+            with arena.frame():
+                compute([_moved(*each, arena) for each in zip(sources, step.stored, step.transforms)])  # noqa: B905
+
+        if not sources:
+            return lambda: compute([self.images[index]])
+        return transformed if moved else lambda: compute(sources)
+
+    def _indices(self, layer: int) -> Sequence[int]:
+        return range(len(self.program.steps)) if layer == WHOLE_NETWORK else (layer,)
+
+
+class PlannedPrograms:
+    """The backend of a replay: the programs of all its networks, by the scenario's names."""
+
+    def __init__(self, programs: Mapping[str, PlannedProgram]) -> None:
+        self.programs = programs
+
+    def begin(self, network: str) -> PlannedJob:
+        """Memory for one job of the network."""
+        return self.programs[network].begin()
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Inside, the linear algebra of numpy and scipy computes in the thread that calls it."""
+    import scipy.linalg.cython_blas  # noqa: F401 - scipy's own library must be loaded to be told
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+def _moved(source: Array, stored: Layout, path: Any, arena: Arena) -> Array:
+    """The tensor in the layout at the end of the path; what lies between is given back."""
+    if not path.steps:
+        return source
+    sides = as_chw(source, stored).shape
+    last = arena.take(in_layout(sides, path.steps[-1]))
+    with arena.frame():
+        for layout in path.steps[:-1]:
+            between = arena.take(in_layout(sides, layout))
+            transform(source, stored, layout, between)
+            source, stored = between, layout
+        transform(source, stored, path.steps[-1], last)
+    return last
+
+
+def _array(region: Region, offset: int, shape: tuple[int, ...]) -> Array:
+    """A float32 array on memory of the region."""
+    count = int(np.prod(shape))
+    return np.frombuffer(region.view(offset, count * FLOAT().itemsize), FLOAT).reshape(shape)
+
+
+__all__ = ["PlannedError", "PlannedJob", "PlannedProgram", "PlannedPrograms", "Step", "one_blas_thread"]

@@ -1,0 +1,307 @@
+"""Convolution by discrete Fourier transforms, written as matrix products.
+
+What a library of Fourier transforms allocates for itself cannot be counted; for sides of a few dozen pixels a
+product with the matrix of the transform is about as fast and needs nothing. The sides need not be powers of
+two: N = side + P is enough, because the P zeros beyond one edge serve, cyclically, as those before the other.
+The matrices are stored with the weights and counted there.
+
+``fft-2d`` multiplies the spectra of whole images, ``fft-rows`` those of rows, for each row of the kernel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+
+from ..arena import Arena
+from ..primitive import ELEMENT_BYTES, FLOAT, Array, Primitive, add_bias
+from ..shape import ConvShape
+
+MAX_SPECTRA_BYTES = 1 << 28
+"""Kernels whose spectra would be larger than this are refused; no selection would take them."""
+
+
+class Fourier(Primitive):
+    """What both forms have in common: stride 1, one group, chw to chw."""
+
+    family: ClassVar[str] = "fft"
+    packages: ClassVar[tuple[str, ...]] = ("numba",)
+
+    def refuses(self, shape: ConvShape) -> str | None:
+        """Strides, groups, 1x1 kernels, paddings as large as the kernel, and very large spectra."""
+        if shape.stride != 1:
+            return "a cyclic convolution yields every output, so the stride is 1"
+        if shape.groups != 1:
+            return "it computes one group"
+        if shape.kernel == 1:
+            return "a 1x1 kernel has nothing to transform"
+        if shape.pad >= shape.kernel:
+            return "the padding must be less than the kernel"
+        if self.spectra_elements(shape) * ELEMENT_BYTES > MAX_SPECTRA_BYTES:
+            return f"the kernels' spectra would take more than {MAX_SPECTRA_BYTES >> 20} MiB"
+        return None
+
+    def spectra_elements(self, shape: ConvShape) -> int:
+        """Elements of the kernels' spectra; a complex number has two."""
+        raise NotImplementedError
+
+    def matrices(self, shape: ConvShape) -> tuple[tuple[int, int], ...]:
+        """Sides of the matrices that are stored before the spectra."""
+        raise NotImplementedError
+
+    def weight_elements(self, shape: ConvShape) -> int:
+        """The matrices of the transforms and the kernels' spectra."""
+        return sum(map(math.prod, self.matrices(shape))) + self.spectra_elements(shape)
+
+    def stored(self, weights: Array, shape: ConvShape) -> tuple[Array, ...]:
+        """Views of the matrices and, last and flat, of the spectra."""
+        return tuple(_split(weights, self.matrices(shape)))
+
+
+def _split(flat: Array, shapes: tuple[tuple[int, int], ...]) -> Iterator[Array]:
+    start = 0
+    for sides in shapes:
+        end = start + math.prod(sides)
+        yield flat[start:end].reshape(sides)
+        start = end
+    yield flat[start:]
+
+
+def frequencies(period: int) -> int:
+    """Frequencies of real numbers with this period that determine the others."""
+    return period // 2 + 1
+
+
+def turns(rows: int, columns: int, period: int) -> Array:
+    """exp(-2 pi i row column / period) in complex double precision, exact at whole turns."""
+    steps = np.outer(np.arange(rows), np.arange(columns)) % period
+    return np.exp(-2j * np.pi * steps / period)
+
+
+def forward_matrix(size: int, period: int) -> Array:
+    """[2 F x size]: the real parts of all frequencies, then the imaginary ones, of ``size`` real numbers."""
+    spectrum = turns(frequencies(period), size, period)
+    return np.concatenate([spectrum.real, spectrum.imag])
+
+
+def backward_matrix(count: int, first: int, period: int) -> Array:
+    """[2 F x count]: real and imaginary parts of all frequencies to the numbers from place ``first`` on."""
+    places = np.arange(first, first + count) % period
+    waves = turns(frequencies(period), period, period).conj()[:, places] / period
+    # All but the constant and (of an even period) the fastest wave stand for two frequencies.
+    waves[1 : (period + 1) // 2] *= 2
+    return np.concatenate([waves.real, -waves.imag])
+
+
+def as_real(matrix: Array) -> Array:
+    """A complex matrix [a x b] as the real [2 a x 2 b] that does the same to real parts above imaginary ones."""
+    return np.block([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
+
+
+class Fourier2D(Fourier):
+    """Spectra of whole images (2 Fh Fw elements each, Fh = H + P, Fw = (W + P) / 2 + 1)."""
+
+    def sides(self, shape: ConvShape) -> tuple[int, int, int]:
+        """Fh, the period of the rows, and Fw."""
+        period = shape.width + shape.pad
+        return shape.height + shape.pad, period, frequencies(period)
+
+    def multiplies(self, shape: ConvShape) -> int:
+        """4 C M Fh Fw."""
+        high, _, wide = self.sides(shape)
+        return 4 * shape.channels * shape.kernels * high * wide
+
+    def workspace_elements(self, shape: ConvShape) -> int:
+        """2 Fw (max(C Fh, M Ho) + max(C H, M Fh)).
+
+        Two pieces, each used twice: for the transforms of all rows and for spectra, of inputs and of outputs.
+        """
+        return sum(self.pieces(shape))
+
+    def pieces(self, shape: ConvShape) -> tuple[int, int]:
+        """Elements of the piece of the inputs' spectra and of that of the outputs'."""
+        high, _, wide = self.sides(shape)
+        inputs = max(shape.channels * high, shape.kernels * shape.out_height)
+        outputs = max(shape.channels * shape.height, shape.kernels * high)
+        return 2 * wide * inputs, 2 * wide * outputs
+
+    def spectra_elements(self, shape: ConvShape) -> int:
+        """2 M C Fh Fw."""
+        high, _, wide = self.sides(shape)
+        return 2 * shape.kernels * shape.channels * high * wide
+
+    def matrices(self, shape: ConvShape) -> tuple[tuple[int, int], ...]:
+        """Of rows and columns to frequencies, and back."""
+        high, _, wide = self.sides(shape)
+        return (
+            (shape.width, 2 * wide),
+            (2 * high, 2 * shape.height),
+            (2 * shape.out_height, 2 * high),
+            (2 * wide, shape.out_width),
+        )
+
+    def prepare(self, weights: Array, shape: ConvShape) -> Array:
+        """The matrices, then for each kernel and channel the real and the imaginary parts [Fh x Fw]."""
+        high, period, wide = self.sides(shape)
+        stored = np.empty(self.weight_elements(shape), FLOAT)
+        rows, columns, back_columns, back_rows, spectra = self.stored(stored, shape)
+        rows[:] = forward_matrix(shape.width, period).T
+        columns[:] = _interleaved(as_real(turns(high, shape.height, high)), 1)
+        places = np.arange(-shape.pad, shape.out_height - shape.pad) % high
+        back_columns[:] = _interleaved(as_real(turns(high, high, high).conj()[places] / high), 0)
+        back_rows[:] = backward_matrix(shape.out_width, -shape.pad, period)
+        down, along = turns(high, shape.kernel, high).conj(), turns(wide, shape.kernel, period).conj()
+        parts = spectra.reshape(shape.kernels, shape.channels, 2, high, wide)
+        for kernel, target in zip(weights.astype(np.float64), parts, strict=True):
+            # Conjugate, because a convolution of networks does not mirror its kernel.
+            spectrum = down @ kernel @ along.T
+            target[:, 0], target[:, 1] = spectrum.real, spectrum.imag
+        return stored
+
+    def run(
+        self, image: Array, weights: Array, bias: Array | None, out: Array, shape: ConvShape, arena: Arena
+    ) -> None:
+        """Transform rows, then columns; multiply and sum over channels; transform columns, then rows back."""
+        from ..kernels.spectra import sum_products
+
+        high, _, wide = self.sides(shape)
+        channels, kernels, height = shape.channels, shape.kernels, shape.out_height
+        rows, columns, back_columns, back_rows, spectra = self.stored(weights, shape)
+        with arena.frame():
+            first, second = map(arena.take, self.pieces(shape))
+            half = _part(second, channels * shape.height, 2 * wide)
+            np.matmul(image.reshape(-1, shape.width), rows, out=half)
+            inputs = _part(first, channels, 2 * high, wide)
+            np.matmul(columns, half.reshape(channels, 2 * shape.height, wide), out=inputs)
+            outputs = _part(second, kernels, 2 * high, wide)
+            sum_products(
+                spectra.reshape(kernels, channels, 2, -1),
+                inputs.reshape(channels, 2, -1),
+                outputs.reshape(kernels, 2, -1),
+            )
+            half = _part(first, kernels, 2 * height, wide)
+            np.matmul(back_columns, outputs, out=half)
+            np.matmul(
+                half.reshape(-1, 2 * wide), back_rows, out=out.reshape(kernels * height, shape.out_width)
+            )
+        add_bias(out, bias, "chw")
+
+
+def _part(memory: Array, *sides: int) -> Array:
+    """The beginning of the memory as an array of these sides."""
+    return memory[: math.prod(sides)].reshape(sides)
+
+
+def _interleaved(matrix: Array, axis: int) -> Array:
+    """Real parts, then imaginary ones, along the axis: put side by side instead."""
+    halves = np.split(matrix, 2, axis)
+    return np.stack(halves, axis + 1).reshape(matrix.shape)
+
+
+class FourierRows(Fourier):
+    """Spectra of rows (2 F elements each, F = (W + P) / 2 + 1): a product for each frequency and kernel row."""
+
+    def __init__(self, name: str, rows: int | None) -> None:
+        """``rows``: output rows that are in the workspace at once; None: all."""
+        super().__init__(name, "chw", "chw")
+        self.rows = rows
+
+    def at_once(self, shape: ConvShape) -> int:
+        """Output rows in the workspace."""
+        return shape.out_height if self.rows is None else min(self.rows, shape.out_height)
+
+    def read_at_once(self, shape: ConvShape) -> int:
+        """Rows of the image that so many output rows read."""
+        return min(shape.height, self.at_once(shape) + shape.kernel - 1)
+
+    def count(self, shape: ConvShape) -> int:
+        """F."""
+        return frequencies(shape.width + shape.pad)
+
+    def multiplies(self, shape: ConvShape) -> int:
+        """4 C M K F Ho."""
+        per_row = 4 * shape.channels * shape.kernels * shape.kernel * self.count(shape)
+        return per_row * shape.out_height
+
+    def workspace_elements(self, shape: ConvShape) -> int:
+        """2 F (C R + M N) + 4 M N for N output rows at once, which read R = min(H, N + K - 1) rows."""
+        inputs = shape.channels * self.read_at_once(shape)
+        outputs = shape.kernels * self.at_once(shape)
+        return 2 * self.count(shape) * (inputs + outputs) + 4 * outputs
+
+    def spectra_elements(self, shape: ConvShape) -> int:
+        """2 M C K F."""
+        return 2 * shape.kernels * shape.channels * shape.kernel * self.count(shape)
+
+    def matrices(self, shape: ConvShape) -> tuple[tuple[int, int], ...]:
+        """Of rows to frequencies and back."""
+        both = 2 * self.count(shape)
+        return (both, shape.width), (both, shape.out_width)
+
+    def prepare(self, weights: Array, shape: ConvShape) -> Array:
+        """The matrices, then for each frequency and kernel row the real parts [M x C] above the imaginary."""
+        period = shape.width + shape.pad
+        stored = np.empty(self.weight_elements(shape), FLOAT)
+        forward, backward, spectra = self.stored(stored, shape)
+        # Real and imaginary part of a frequency side by side, as one matrix product needs them.
+        forward[:] = _interleaved(forward_matrix(shape.width, period), 0)
+        backward[:] = _interleaved(backward_matrix(shape.out_width, -shape.pad, period), 0)
+        along = turns(self.count(shape), shape.kernel, period).conj()
+        parts = spectra.reshape(-1, shape.kernel, 2, shape.kernels, shape.channels)
+        for i in range(shape.kernel):
+            spectrum = np.tensordot(along, weights[:, :, i].astype(np.float64), (1, 2))
+            parts[:, i, 0], parts[:, i, 1] = spectrum.real, spectrum.imag
+        return stored
+
+    def run(
+        self, image: Array, weights: Array, bias: Array | None, out: Array, shape: ConvShape, arena: Arena
+    ) -> None:
+        """For each block of output rows: transform, multiply and sum, transform back."""
+        channels, kernels, both = shape.channels, shape.kernels, 2 * self.count(shape)
+        forward, backward, spectra = self.stored(weights, shape)
+        by_frequency = spectra.reshape(-1, shape.kernel, 2 * kernels, channels)
+        with arena.frame():
+            at_once = self.at_once(shape)
+            of_inputs = arena.take(both * channels * self.read_at_once(shape))
+            of_outputs = arena.take(both * kernels * at_once)
+            of_products = arena.take(4 * kernels * at_once)
+            for top in range(0, shape.out_height, at_once):
+                rows = min(at_once, shape.out_height - top)
+                low = max(0, top - shape.pad)
+                high = min(shape.height, top - shape.pad + rows + shape.kernel - 1)
+                inputs = _part(of_inputs, both, channels, high - low)
+                np.matmul(forward, image[:, low:high].transpose(0, 2, 1), out=inputs.transpose(1, 0, 2))
+                outputs = _part(of_outputs, both, kernels, rows)
+                self.multiply(by_frequency, inputs, outputs, of_products, top - shape.pad - low)
+                np.matmul(outputs.transpose(1, 2, 0), backward, out=out[:, top : top + rows])
+        add_bias(out, bias, "chw")
+
+    def multiply(
+        self, spectra: Array, inputs: Array, outputs: Array, memory: Array, first: int
+    ) -> None:
+        """Multiply the spectra of kernel rows with those of the image's rows, frequency by frequency.
+
+        ``first``: row of ``inputs`` that the first output row reads with the kernel's first row.
+        """
+        from ..kernels.spectra import add_complex, clear_all
+
+        clear_all(outputs)
+        count, read = outputs.shape[2], inputs.shape[2]
+        pairs = inputs.reshape(-1, 2, *inputs.shape[1:]), outputs.reshape(-1, 2, *outputs.shape[1:])
+        for kernel, image, target in zip(spectra, *pairs, strict=True):
+            for i, row in enumerate(kernel):
+                low, high = max(0, first + i), min(read, first + i + count)
+                if low < high:
+                    products = _part(memory, 2, len(row), high - low)
+                    np.matmul(row, image[:, :, low:high], out=products)
+                    add_complex(products, target, low - first - i)
+
+
+PRIMITIVES: tuple[Primitive, ...] = (
+    Fourier2D("fft-2d", "chw", "chw"),
+    FourierRows("fft-rows", None),
+    FourierRows("fft-rows-8", 8),
+)
