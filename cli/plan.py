@@ -19,6 +19,7 @@ from .planned import (
     Memory,
     amounts,
     budget_bytes,
+    bytes_text,
     chosen,
     network_of,
     options_of,
@@ -27,7 +28,7 @@ from .planned import (
     points_record,
     transforms,
 )
-from .terminal import console, seconds, significant, size, table
+from .terminal import console, seconds, share, significant, size, table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,6 +41,10 @@ app = typer.Typer(add_completion=False)
 
 _NUMBER = re.compile(r"(\d{1,12}(?:\.\d{1,12})?(?:e-?\d{1,2})?)\s*(s|ms|us|µs)?")
 _SECONDS = {None: 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+
+
+NOTES = {"shared arena": "one after the other", "no limit": "beyond the budget, or with room to spare"}
+"""What keeps to another rule than the partition."""
 
 
 class Objective(StrEnum):
@@ -57,7 +62,9 @@ def plan(
     ],
     budget: Annotated[
         str | None,
-        typer.Option(help="Memory for all of them: 2MB, 64KB, 512KiB; default: no limit.", show_default=False),
+        typer.Option(
+            help="Memory for all of them: 2MB, 64KB, 512KiB; default: no limit.", show_default=False
+        ),
     ] = None,
     memory: Annotated[Memory, typer.Option(help=MEMORY_HELP)] = Memory.peak_workspace,
     profile: Annotated[str | None, typer.Option(help=PROFILE_HELP, show_default=False)] = None,
@@ -117,8 +124,9 @@ def _goal(networks: Sequence[str], objective: Objective, weights: list[str], dea
         _named("--weights", weights, names, with_unit=False),
         _named("--deadlines", deadlines, names, with_unit=True),
     )
-    for name in names:
-        goal.factor(name)
+    missing = [name for name in names if name not in goal.deadlines_s] if goal.worst else []
+    if missing:
+        raise InputError(f"--deadlines: {', '.join(missing)} has none; write {missing[0]}=50ms")
     return goal
 
 
@@ -178,7 +186,7 @@ class _Planned:
             screen.print(f"Verdict: {name} does not fit", style="bold red")
             self._bounds(screen, error.demand_bytes, [("would fit", f"{amounts(least)} (the least)")])
             return {**record, "fits": False, "demand_bytes": error.demand_bytes, "plan": None}
-        within = "" if self.budget is None else f" within {size(self.budget)}"
+        within = "" if self.budget is None else f" within {bytes_text(self.budget)}"
         screen.print(f"Verdict: {name} takes {amounts(point)}{within}", style="bold green")
         self._facts(
             screen,
@@ -186,7 +194,7 @@ class _Planned:
                 ("planned for", self.source),
                 ("memory", self.memory.words),
                 ("fastest plan", _against(point, fastest)),
-                ("least memory", _against(point, least)),
+                ("least memory" if least.memory_bytes else "no workspace", _against(point, least)),
             ],
         )
         screen.print()
@@ -197,7 +205,74 @@ class _Planned:
 
     def several(self, screen: Console, goal: Goal) -> dict[str, Any]:
         """Show how the networks share the budget; the partition as plain data."""
-        raise NotImplementedError
+        from ..policies.planning.baselines import BASELINES, no_limit
+        from ..policies.planning.memory import DoesNotFitError
+        from ..policies.planning.partition import partition
+
+        limit = no_limit(self.fronts, 0, goal).memory_bytes if self.budget is None else self.budget
+        others = {name: find(self.fronts, limit, goal) for name, find in BASELINES.items()}
+        record: dict[str, Any] = {
+            "objective": goal.objective,
+            "networks": [front.network for front in self.fronts],
+            "points": [points_record(front) for front in self.fronts],
+            "baselines": {name: _partition_record(other) for name, other in others.items()},
+        }
+        try:
+            found = partition(self.fronts, limit, goal)
+        except DoesNotFitError as error:
+            screen.print(f"Verdict: {len(self.fronts)} networks do not fit", style="bold red")
+            levers = [("would fit", f"a budget of {size(error.demand_bytes)}, each network its least memory")]
+            if (arena := others["shared arena"]) is not None:
+                say = _value(goal, arena.value)
+                levers.append(("would fit", f"a shared arena, one network after the other: {say}"))
+            self._bounds(screen, error.demand_bytes, levers)
+            return {**record, "fits": False, "demand_bytes": error.demand_bytes, "partition": None}
+        within = "" if self.budget is None else f" within {bytes_text(self.budget)}"
+        late = goal.worst and found.value > 1
+        screen.print(
+            f"Verdict: {len(self.fronts)} networks, {_value(goal, found.value)} "
+            f"with {size(found.memory_bytes)}{within}",
+            style="bold yellow" if late else "bold green",
+        )
+        self._facts(screen, [("planned for", self.source), ("memory", f"{self.memory.words}, of each apart")])
+        screen.print()
+        self._shares(screen, goal, found)
+        screen.print()
+        if self.budget is None:
+            screen.print("With --budget the networks share it out, and other ways of sharing stand beside.")
+        else:
+            _baselines(screen, goal, found, others)
+        return {
+            **record,
+            "fits": True,
+            "value": found.value,
+            "memory_bytes": found.memory_bytes,
+            "partition": [
+                {
+                    "network": front.network,
+                    "budget_bytes": point.memory_bytes,
+                    "plan": plan_record(own, point),
+                }
+                for front, own, point in zip(self.fronts, self.options, found.points, strict=True)
+            ],
+        }
+
+    def _shares(self, screen: Console, goal: Goal, found: Partition) -> None:
+        """One row a network: its budget, its time, and what the goal makes of it."""
+        heads = ["budget", "bytes", "time", "to fastest"]
+        extra = {"weighted": "weight", "deadline": "of deadline"}.get(goal.objective)
+        heads += [] if extra is None else [extra]
+        rows = table("network", *heads, right=heads)
+        for front, point in zip(self.fronts, found.points, strict=True):
+            fastest_s = front.points[-1].time_s
+            cells = [size(point.memory_bytes), f"{point.memory_bytes:,}", seconds(point.time_s)]
+            cells.append(f"{point.time_s / fastest_s:.3f}" if fastest_s else "-")
+            if goal.objective == "weighted":
+                cells.append(significant(goal.factor(front.network)))
+            elif goal.objective == "deadline":
+                cells.append(share(point.time_s * goal.factor(front.network)))
+            rows.add_row(front.network, *cells)
+        screen.print(rows)
 
     # -- both ---------------------------------------------------------------------------------------------
 
@@ -210,7 +285,7 @@ class _Planned:
                 ("planned for", self.source),
                 ("memory", self.memory.words),
                 ("needs at least", f"{size(demand)} ({demand:,} bytes)"),
-                ("budget", f"{size(self.budget)} ({self.budget:,} bytes, {short:,} too few)"),
+                ("budget", f"{bytes_text(self.budget)} ({self.budget:,} bytes, {short:,} too few)"),
                 *levers,
             ],
         )
@@ -223,6 +298,35 @@ class _Planned:
         screen.print(rows)
 
 
+def _value(goal: Goal, value: float) -> str:
+    """What the goal minimises, in words."""
+    if goal.objective == "deadline":
+        return f"{'late: ' if value > 1 else ''}the tightest takes {share(value)} of its deadline"
+    return f"{'a weighted' if goal.objective == 'weighted' else 'a'} sum of {seconds(value)}"
+
+
+def _baselines(screen: Console, goal: Goal, found: Partition, others: Mapping[str, Partition | None]) -> None:
+    """The partition and simpler ways of sharing, with what the goal minimises."""
+    what = "largest of deadline" if goal.worst else "weighted sum" if goal.objective == "weighted" else "sum"
+    heads = ("memory", what, "to best")
+    rows = table("way of sharing", *heads, "", right=heads)
+    for name, other in {"best partition": found, **others}.items():
+        if other is None:
+            rows.add_row(name, "", "", "", "does not fit")
+            continue
+        value = share(other.value) if goal.worst else seconds(other.value)
+        ratio = f"{other.value / found.value:.3f}" if found.value else "-"
+        rows.add_row(name, size(other.memory_bytes), value, ratio, NOTES.get(name, ""))
+    screen.print(rows)
+
+
+def _partition_record(found: Partition | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    points = [point_record(point) for point in found.points]
+    return {"memory_bytes": found.memory_bytes, "value": found.value, "points": points}
+
+
 def _against(point: Point, other: Point) -> str:
     """The other plan, and how it compares."""
     if other.choice == point.choice:
@@ -233,21 +337,19 @@ def _against(point: Point, other: Point) -> str:
 def _layers(screen: Console, options: NetworkOptions, point: Point) -> None:
     """One row a layer: what computes it and what that takes."""
     from ..policies.planning.pricing import price
+    from ..policies.planning.transforms import PICO
 
     found = price(options, point.choice)
     heads = ("ms", "workspace")
-    rows = table("layer", "primitive", "layouts", *heads, "transforms", right=heads, wrap=("layer", "transforms"))
+    rows = table(
+        "layer", "primitive", "layouts", *heads, "transforms", right=heads, wrap=("layer", "transforms")
+    )
     for index, (layer, own, cost) in enumerate(
         zip(options.network.layers, chosen(options, point), found.layers, strict=True)
     ):
         moved = transforms(options, point, index)
-        said = f"{', '.join(dict.fromkeys(moved))} {seconds(cost.transform_s)}" if moved else ""
+        said = f"{', '.join(dict.fromkeys(moved))} {seconds(cost.transform_ps / PICO)}" if moved else ""
         layouts = own.in_layout if own.in_layout == own.out_layout else f"{own.in_layout} > {own.out_layout}"
         workspace = size(own.workspace_bytes) if own.workspace_bytes else "-"
-        rows.add_row(
-            layer.name, own.primitive, layouts, significant(own.execute_s * 1e3, 3), workspace, said
-        )
+        rows.add_row(layer.name, own.primitive, layouts, significant(own.execute_s * 1e3, 3), workspace, said)
     screen.print(rows)
-
-
-__all__ = ["app", "Partition", "point_record"] if TYPE_CHECKING else ["app"]

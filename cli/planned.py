@@ -72,6 +72,13 @@ def budget_bytes(text: str | None) -> int | None:
         raise InputError(f"--budget: {error}") from error
 
 
+def bytes_text(count: int) -> str:
+    """A budget in the unit in which it is round: 2 MB, 512 KiB."""
+    from ..sim.plots.style import bytes_label
+
+    return bytes_label(count)
+
+
 def network_of(name: str) -> Network:
     """The network of that name or in that ONNX file. Raises what the command line shows as a message."""
     from ..workloads import catalogue
@@ -140,6 +147,7 @@ def plan_record(options: NetworkOptions, point: Point) -> dict[str, Any]:
     """A plan as plain data: layers, and the memory by every definition."""
     from ..policies.planning.memory import MEMORIES
     from ..policies.planning.pricing import price
+    from ..policies.planning.transforms import PICO
 
     found = price(options, point.choice)
     layers = []
@@ -155,7 +163,7 @@ def plan_record(options: NetworkOptions, point: Point) -> dict[str, Any]:
                 "out_layout": own.out_layout,
                 "transforms": transforms(options, point, index),
                 "execute_s": own.execute_s,
-                "transform_s": cost.transform_s,
+                "transform_s": cost.transform_ps / PICO,
                 "workspace_bytes": own.workspace_bytes,
                 "weight_bytes": own.weight_bytes,
                 "peak_live_bytes": cost.peak_bytes,
@@ -163,20 +171,18 @@ def plan_record(options: NetworkOptions, point: Point) -> dict[str, Any]:
         )
     return {
         **point_record(point),
-        "memory": {memory: found.bytes_of(memory) for memory in MEMORIES},
+        "memory": {memory: found.memory_bytes(memory) for memory in MEMORIES},
         "layers": layers,
     }
 
 
 def transforms(options: NetworkOptions, point: Point, index: int) -> list[str]:
-    """The transforms of a layer's inputs, ``chw-to-hwc``; one between two layouts may have a third between."""
+    """The transforms of a layer's inputs, ``chw-to-hwc``, whether or not a third layout lies between."""
     from ..primitives.layouts import transform_name
 
     own = chosen(options, point)
     reads = own[index].in_layout
     sources: Sequence[int] = options.network.layers[index].inputs
     return [
-        transform_name(own[source].out_layout, reads)
-        for source in sources
-        if own[source].out_layout != reads
+        transform_name(own[source].out_layout, reads) for source in sources if own[source].out_layout != reads
     ]

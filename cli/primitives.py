@@ -13,7 +13,6 @@ from .terminal import console, significant, size, table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-
     from ..primitives.primitive import Primitive
     from ..primitives.shape import ConvShape
 
@@ -62,7 +61,9 @@ def parse_shape(text: str) -> ConvShape:
             f"where it differs s stride (1), p padding (half the kernel), g groups (1); e.g. {EXAMPLES[1]!r}"
         )
     return ConvShape(
-        *(int(match[at]) for at in (1, 2, 3)),
+        channels=int(match[1]),
+        height=int(match[2]),
+        width=int(match[3]),
         kernels=given["m"],
         kernel=given["k"],
         stride=given.get("s", 1),

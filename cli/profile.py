@@ -41,15 +41,18 @@ app = typer.Typer(
     cls=NetworksFirst,
     no_args_is_help=True,
     add_completion=False,
-    subcommand_metavar="NETWORK... --out PROFILE.csv | device --out BOARD.yaml",
+    subcommand_metavar="NETWORK... --out PROFILE.csv | primitives NETWORK... --out FILE.csv | "
+    "device --out BOARD.yaml",
 )
 
 
 @app.callback()
 def _group() -> None:
-    """Measure the layers of networks, or the device itself, on this machine.
+    """Measure the layers of networks, their primitives, or the device itself, on this machine.
 
     edgesched profile ResNet-18 model.onnx --out PROFILE.csv
+
+    edgesched profile primitives ResNet-18 --out PRIMITIVES.csv
 
     edgesched profile device --out BOARD.yaml --profile PROFILE.csv
     """
@@ -104,6 +107,45 @@ def networks(
     message(f"wrote {out}")
 
 
+@app.command("primitives")
+def primitives(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NETWORK", help="Names of the catalogue, or files that end in .onnx.", show_default=False
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The primitive profile, a CSV file.", show_default=False)],
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Times that everything is measured.")] = 11,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order, and of the weights.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=1, help="Threads that compute a primitive.")] = 1,
+) -> None:
+    """Measure every primitive of every layer, and the transforms between layouts.
+
+    Layers that networks have in common are measured once. Interrupted, the same command goes on where it
+    stopped.
+    """
+    from ..bridge.measuring.primitives import profile_primitives
+
+    check_target("--out", out)
+    try:
+        with _one_message(), _progress() as progress:
+            profile_primitives(
+                names,
+                None,
+                out,
+                rounds=rounds,
+                seed=seed,
+                threads=threads,
+                tell=message,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        message("what was measured is kept: the same command goes on from there")
+        raise
+    message(f"wrote {out}")
+
+
 @app.command("device")
 def device(
     out: Annotated[Path, typer.Option(help="The board, a YAML file.", show_default=False)],
@@ -145,6 +187,7 @@ def _one_message() -> Iterator[None]:
     from ..bridge.measuring.board import BoardFileError
     from ..bridge.measuring.here import HereError
     from ..bridge.measuring.ownrates import OwnRatesError
+    from ..bridge.measuring.primitives import PrimitiveProfilingError
     from ..bridge.measuring.profiling import ProfilingError
     from ..bridge.measuring.samplefile import SampleFileError
     from ..devices.rates import RateError
@@ -153,7 +196,7 @@ def _one_message() -> Iterator[None]:
     own = BaseError, BenchError, BoardFileError, HereError, OwnRatesError, ProfilingError, SampleFileError
     try:
         yield
-    except (*own, RateError, ImportError) as error:
+    except (*own, PrimitiveProfilingError, RateError, ImportError) as error:
         raise InputError(str(error)) from error
 
 

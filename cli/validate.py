@@ -181,7 +181,7 @@ def primitives(
         typer.Option("--json", dir_okay=False, help="Write frontiers and partitions as JSON to this file."),
     ] = None,
 ) -> None:
-    """Plan AlexNet's convolutions with measured primitives: the exact frontier, and two of them in one budget.
+    """Plan AlexNet's convolutions with measured primitives: the exact frontier, and two in one budget.
 
     Nothing is fitted. Memory is the largest workspace; workspaces are read as published and as an
     implementation needs them.

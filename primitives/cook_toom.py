@@ -42,9 +42,7 @@ def cook_toom(m: int, r: int) -> Filtering:
     others = [[other for other in points if other != point] for point in points]
     scales = [_product([point - other for other in rest]) for point, rest in zip(points, others, strict=True)]
     columns = [*([point**power for power in range(m)] for point in points), _unit(m)]
-    taps = [
-        [point**power / scale for power in range(r)] for point, scale in zip(points, scales, strict=True)
-    ]
+    taps = [[point**power / scale for power in range(r)] for point, scale in zip(points, scales, strict=True)]
     inputs = [*([*_with_roots(rest), Fraction(0)] for rest in others), _with_roots(points)]
     return Filtering(_matrix(zip(*columns, strict=True)), _matrix([*taps, _unit(r)]), _matrix(inputs))
 

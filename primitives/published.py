@@ -1,9 +1,9 @@
 """The convolution primitives that the literature names, with their workspaces as published.
 
 The 71 names are those of triNNity's primitives that selection work profiles, and four more im2col that copy
-whole planes; they follow a grammar, family, way of copying, operands transposed, and order of the product
-(``ik``: pixels x kernels, ``ki``: kernels x pixels). What edgesched itself executes is ``library``; this table
-is for reading others' measurements.
+whole planes; they follow a grammar: family, way of copying, operands transposed, and order of the product
+(``ik``: pixels x kernels, ``ki``: kernels x pixels). What edgesched itself executes is in ``library``; this
+table is for reading others' measurements.
 
 Formulas count float32 elements of one image, C x H x W in, M kernels of K x K, stride S. As triNNity pads,
 P = floor(K / 2), Ho = ceil(H / S), Wo = ceil(W / S), whatever padding the shape states. Transformed kernels,
@@ -167,7 +167,7 @@ def _all() -> Iterator[PublishedPrimitive]:
     yield from _kn2()
     yield from _winograd()
     for operands, order in product(("ab", "abt", "atb", "atbt"), ("ik", "ki")):
-        # The image is the first operand for ik, as pixels x channels, the second for ki, as channels x pixels.
+        # The image is the first operand for ik, pixels x channels, the second for ki, channels x pixels.
         as_named = not operands.startswith("at") if order == "ik" else operands.endswith("bt")
         yield PublishedPrimitive(
             f"conv-1x1-gemm-{operands}-{order}",

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgesched.primitives import layouts as layouts_of_primitives
 from edgesched.primitives.published import PUBLISHED, READINGS
 from edgesched.primitives.shape import ConvShape, tensor_key
 from edgesched.traces.primitives import (
+    LAYOUTS,
     PRIMITIVE_COLUMNS,
     PrimitiveProfile,
     PrimitiveRow,
@@ -31,7 +33,9 @@ ROW = f"{CONV},im2row-scan-ab-ik,chw,hwc,0.004,7225344,294912\n"
 # -- the table --------------------------------------------------------------------------------------------
 
 times = st.floats(0, 1e9)
-words = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp")), max_size=40).map(str.strip)
+words = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Zl", "Zp")), max_size=40).map(
+    str.strip
+)
 sizes = st.integers(0, 1 << 50)
 layouts = st.sampled_from(("chw", "hwc", "hcw"))
 rows = st.builds(
@@ -57,7 +61,9 @@ def identity(row: PrimitiveRow) -> tuple[object, ...]:
 
 
 @given(st.lists(rows, max_size=6, unique_by=identity))
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, found: list[PrimitiveRow]) -> None:
+def test_what_is_written_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, found: list[PrimitiveRow]
+) -> None:
     path = tmp_path_factory.mktemp("profile") / "p.csv"
     before = PrimitiveProfile(tuple(found), {"source": "a test", "role": "measured"})
     write_primitives(before, path)
@@ -114,7 +120,9 @@ def test_a_bad_file_is_refused_and_says_where(
     assert (found.value.path, found.value.line, found.value.column) == (str(path), line, column)
 
 
-@pytest.mark.parametrize("change", [{"execute_s": float("nan")}, {"in_layout": "nchw"}, {"workspace_bytes": -1}])
+@pytest.mark.parametrize(
+    "change", [{"execute_s": float("nan")}, {"in_layout": "nchw"}, {"workspace_bytes": -1}]
+)
 def test_what_reading_would_refuse_is_not_written(tmp_path: Path, change: dict[str, object]) -> None:
     row = dataclasses.replace(PrimitiveRow(CONV, "a", "chw", "chw", 1.0), **change)  # type: ignore[arg-type]
     path = tmp_path / "p.csv"
@@ -135,6 +143,10 @@ def test_the_embedded_ones_are_not_among_the_profiles() -> None:
 def test_an_unknown_name_says_so() -> None:
     with pytest.raises(ProfileError, match="there is none of that name"):
         read_primitives("no-such-machine")
+
+
+def test_layouts_are_those_of_the_primitives() -> None:
+    assert LAYOUTS == layouts_of_primitives.LAYOUTS
 
 
 def test_every_column_is_a_field() -> None:
@@ -189,7 +201,11 @@ def test_names_and_properties_are_those_of_the_catalogue() -> None:
     assert set(catalogue) == set(PUBLISHED)
     for name, row in catalogue.items():
         own = PUBLISHED[name]
-        assert (own.family, own.in_layout, own.out_layout) == (row["family"], row["in_layout"], row["out_layout"])
+        assert (own.family, own.in_layout, own.out_layout) == (
+            row["family"],
+            row["in_layout"],
+            row["out_layout"],
+        )
         assert str(own.kernel or "any") == row["kernel_size"], name
         assert ("1" if own.unit_stride else "any") == row["stride"].strip("*"), name
         published = float(row["relative_gemm_multiplies_vs_direct"])

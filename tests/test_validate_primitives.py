@@ -68,7 +68,9 @@ def brute_force(reading: str) -> Plans:
     with (folder / "trinnity_alexnet_i5-2500k_profile.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["applicable"] == "1":
-                sides = [int(row[key]) for key in ("kernels_m", "channels_c", "stride", "width", "height", "k")]
+                sides = [
+                    int(row[key]) for key in ("kernels_m", "channels_c", "stride", "width", "height", "k")
+                ]
                 own = bytes_of(row["primitive"], *sides, reading)
                 options[row["layer"]].append(
                     (row["in_layout"], row["out_layout"], own, float(row["time_ns_mean"]))

@@ -1,8 +1,9 @@
-"""Primitive profiles: measured times and bytes of every primitive of a layer, as a CSV file with its provenance.
+"""Primitive profiles: measured times and bytes of every primitive of a layer, as a CSV file.
 
-A row stands for one primitive of one layer, named by what the layer computes (``primitives.shape.layer_key``),
-so that equal layers of different networks share it; or for one transform between layouts of one tensor, whose
-layer is the tensor's key and whose primitive reads ``chw-to-hwc``. Times are in seconds, sizes in bytes.
+A row stands for one primitive of one layer, named by what the layer computes
+(``primitives.shape.layer_key``), so that equal layers of different networks share it; or for one transform
+between layouts of one tensor, whose layer is the tensor's key and whose primitive reads ``chw-to-hwc``. Times
+are in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from .columns import Column, near, real, text, whole
-from .table import MARK, VERSION, ProfileError, format_table, parse_table, read_bytes, write_atomically
+from .table import (
+    ProfileError,
+    embedded_names,
+    format_table,
+    parse_table,
+    read_bytes,
+    write_atomically,
+)
 
 __all__ = [
     "PRIMITIVE_COLUMNS",
@@ -132,21 +140,14 @@ class PrimitiveProfile:
 
 def _repeats(row: PrimitiveRow) -> str:
     return (
-        f"repeats {row.primitive!r} of {row.layer!r} with the same processor and threads; a primitive profile "
-        f"holds one row for each (put repeated measurements together, see samples)"
+        f"repeats {row.primitive!r} of {row.layer!r} with the same processor and threads; a primitive "
+        f"profile holds one row for each (put repeated measurements together, see samples)"
     )
 
 
 def primitive_profile_names() -> list[str]:
     """Names of the primitive profiles that come with edgesched, in alphabetical order."""
-    mark = f"# {MARK}: {KIND} {VERSION}\n".encode()
-    found = []
-    for item in resources.files(__package__).iterdir():
-        if item.name.endswith(".csv"):
-            with item.open("rb") as file:
-                if file.read(len(mark)) == mark:
-                    found.append(item.name.removesuffix(".csv"))
-    return sorted(found)
+    return embedded_names(KIND)
 
 
 def read_primitives(source: str | os.PathLike[str]) -> PrimitiveProfile:

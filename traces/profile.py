@@ -25,7 +25,14 @@ from types import MappingProxyType
 from typing import Any
 
 from .columns import Column, indices, near, real, text, whole
-from .table import MARK, VERSION, ProfileError, format_table, parse_table, read_bytes, write_atomically
+from .table import (
+    ProfileError,
+    embedded_names,
+    format_table,
+    parse_table,
+    read_bytes,
+    write_atomically,
+)
 
 __all__ = ["COLUMNS", "Profile", "ProfileError", "ProfileRow", "names", "read_profile", "write_profile"]
 
@@ -214,14 +221,7 @@ def _repeats(row: ProfileRow) -> str:
 
 def names() -> list[str]:
     """Names of the profiles that come with edgesched, in alphabetical order."""
-    mark = f"# {MARK}: {KIND} {VERSION}\n".encode()
-    found = []
-    for item in resources.files(__package__).iterdir():
-        if item.name.endswith(".csv"):
-            with item.open("rb") as file:
-                if file.read(len(mark)) == mark:
-                    found.append(item.name.removesuffix(".csv"))
-    return sorted(found)
+    return embedded_names(KIND)
 
 
 def read_profile(source: str | os.PathLike[str]) -> Profile:

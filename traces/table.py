@@ -14,6 +14,7 @@ import secrets
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,18 @@ class Table:
     metadata: dict[str, str]
     columns: tuple[str, ...]
     rows: list[tuple[int, list[Any]]]
+
+
+def embedded_names(kind: str) -> list[str]:
+    """Names of the tables of that kind that come with edgesched, in alphabetical order."""
+    mark = f"# {MARK}: {kind} {VERSION}\n".encode()
+    found = []
+    for item in resources.files(__package__).iterdir():
+        if item.name.endswith(".csv"):
+            with item.open("rb") as file:
+                if file.read(len(mark)) == mark:
+                    found.append(item.name.removesuffix(".csv"))
+    return sorted(found)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -138,10 +138,11 @@ def import_trinnity(
     transforms: str | os.PathLike[str],
     workspace_bytes: Callable[[str, TrinnityShape], int],
 ) -> tuple[PrimitiveProfile, tuple[TrinnityLayer, ...]]:
-    """A primitive profile of the chain, and the chain; ``workspace_bytes(primitive, shape)`` is its workspace.
+    """A primitive profile of the chain, and the chain.
 
-    Layers and tensors of equal shape share their rows, with the mean of the times. Weights are those of the
-    convolution. Raises ProfileError as ``read_trinnity`` does.
+    ``workspace_bytes`` takes the name of a primitive and the shape. Layers and tensors of equal shape share
+    their rows, with the mean of the times. Weights are those of the convolution. Raises ProfileError as
+    ``read_trinnity`` does.
     """
     layers = read_trinnity(profile, transforms)
     times: dict[tuple[str, str, str, str], list[float]] = {}
@@ -158,7 +159,9 @@ def import_trinnity(
             key = (layer.shape.tensor_key, f"{before}-to-{after}", before, after)
             times.setdefault(key, []).append(time_ns)
     rows = tuple(
-        PrimitiveRow(*key, execute_s=fsum(found) / len(found) / NS_PER_S, workspace_bytes=own, weight_bytes=kept)
+        PrimitiveRow(
+            *key, execute_s=fsum(found) / len(found) / NS_PER_S, workspace_bytes=own, weight_bytes=kept
+        )
         for key, found in times.items()
         for own, kept in [bytes_of.get(key[:2], (0, 0))]
     )
@@ -176,12 +179,12 @@ def _primitives(path: Path) -> dict[str, TrinnityLayer]:
         )
         if shapes.setdefault(name, shape) != shape:
             problem = f"{name!r} has another shape than in the rows before: {shape.layer_key}"
-            raise ProfileError(str(path), f"{problem}, not {shapes[name].layer_key}", line=line, column="layer")
+            raise ProfileError(
+                str(path), f"{problem}, not {shapes[name].layer_key}", line=line, column="layer"
+            )
         known = found.setdefault(name, {})
         if primitive in known:
-            raise ProfileError(
-                str(path), f"repeats {primitive!r} of {name!r}", line=line, column="primitive"
-            )
+            raise ProfileError(str(path), f"repeats {primitive!r} of {name!r}", line=line, column="primitive")
         if (time_ns is not None) != bool(row["applicable"]):
             said = "applicable is 1, so a time must stand here" if row["applicable"] else "applicable is 0"
             seen = "blank" if time_ns is None else f"{time_ns:g}"

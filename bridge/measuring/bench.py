@@ -109,6 +109,7 @@ class _Measuring:
         self.threads: dict[tuple[int, ...], ThreadPoolExecutor] = {}
         self.loops: dict[str, Any] = {}
         self.before: Any = None
+        self.primitives: Any = None
 
     def do_prepare(
         self, bundles: dict[str, str], pins: dict[str, list[int]], pace: float | None = None
@@ -178,6 +179,31 @@ class _Measuring:
         from .dispatch import measure
 
         return measure(cpus, requests)
+
+    def do_primitives(
+        self,
+        cpus: list[int],
+        network: str,
+        layer: int,
+        tensor: list[int] | None,
+        workspace: dict[str, int],
+        seed: int,
+    ) -> dict[str, float]:
+        """Make the primitives of a layer ready, or the transforms of a tensor: see ``primitivebench.py``."""
+        from ...runs.resolve import network_of
+        from ..planned.program import one_blas_thread
+        from .primitivebench import PrimitiveBench
+
+        if self.primitives is None:
+            one_blas_thread().__enter__()  # for as long as the process lives
+            self.primitives = PrimitiveBench()
+        if tensor is not None:
+            return self.pinned(cpus, self.primitives.tensor, tuple(tensor))
+        return self.pinned(cpus, self.primitives.layer, network_of(network), layer, workspace, seed)
+
+    def do_samples(self, cpus: list[int], names: list[str]) -> list[Any]:
+        """One sample of each of these primitives, in groups with what disturbed them."""
+        return self.pinned(cpus, self.primitives.samples, names)
 
     def pinned(self, cpus: Sequence[int], call: Callable[..., Any], *arguments: Any) -> Any:
         """Call in a thread that is bound as a replay's worker is."""

@@ -262,11 +262,28 @@ def _bytes(held: Held | None, workspace: bool = False) -> dict[str, Any]:
 
 
 def _header(options: Mapping[str, Any], samples: Samples, statistic: str, doubtful: int) -> dict[str, str]:
+    left_out = ", ".join(f"{reason} {count}" for reason, count in samples.disturbed.most_common())
+    lines: dict[str, Any] = {
+        "source": "measured by edgesched profile",
+        **machine_header(),
+        "conditions": "layers executed as in a replay, one task at a time, in one thread on its processors; "
+        "cold_load_s past the page cache, load_s through it; workspace below 256 KiB counts as none",
+        "statistic": f"{statistic} and standard deviation of undisturbed samples",
+        "rounds": f"{options['rounds']}, in an order of seed {options['seed']}",
+        "samples": f"{samples.count} samples in {len(samples.taken)} passes",
+        "disturbed": left_out or "none",
+        "doubtful": f"{doubtful} cells of all samples, as too few were undisturbed" if doubtful else None,
+        "bundles": options["bundles"],
+        "pace_bytes_per_s": options["pace_bytes_per_s"],
+    }
+    return {key: one_line(value) for key, value in lines.items() if value}
+
+
+def machine_header() -> dict[str, Any]:
+    """What a profile says of the machine it was measured on, now."""
     facts = host.facts()
     cluster = facts["clusters"][0]
-    left_out = ", ".join(f"{reason} {count}" for reason, count in samples.disturbed.most_common())
-    lines = {
-        "source": "measured by edgesched profile",
+    return {
         "role": "measured",
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "device": facts["board"],
@@ -280,19 +297,10 @@ def _header(options: Mapping[str, Any], samples: Samples, statistic: str, doubtf
         "virtualisation": facts["virtualisation"],
         "runtime": f"onnxruntime {facts['onnxruntime']}, python {facts['python']}, numpy {facts['numpy']}",
         "blas": facts["blas"],
-        "conditions": "layers executed as in a replay, one task at a time, in one thread on its processors; "
-        "cold_load_s past the page cache, load_s through it; workspace below 256 KiB counts as none",
-        "statistic": f"{statistic} and standard deviation of undisturbed samples",
-        "rounds": f"{options['rounds']}, in an order of seed {options['seed']}",
-        "samples": f"{samples.count} samples in {len(samples.taken)} passes",
-        "disturbed": left_out or "none",
-        "doubtful": f"{doubtful} cells of all samples, as too few were undisturbed" if doubtful else None,
-        "bundles": options["bundles"],
-        "pace_bytes_per_s": options["pace_bytes_per_s"],
     }
-    return {key: _line(value) for key, value in lines.items() if value}
 
 
-def _line(value: Any) -> str:
+def one_line(value: Any) -> str:
+    """A fact as a line of a profile's header."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return " ".join(text.split())

@@ -17,8 +17,9 @@ from ..machine.host import Disturbance
 from .passes import LOAD, Held, Timed
 
 Statistic = Literal["median", "mean"]
-What = Literal["direct", "cached", "memory"]
-"""Loading past the page cache, loading through it, or looking at memory instead of the clock."""
+What = Literal["direct", "cached", "memory", "primitive"]
+"""Loading past the page cache, loading through it, looking at memory instead of the clock; or a layer alone,
+its primitives as tasks, and its key for the network."""
 
 MIN_CLEAN = 3
 """So many undisturbed samples are wanted of every task."""
@@ -126,6 +127,10 @@ class Samples:
         """Whether some task has fewer than ``wanted`` clean samples."""
         cells = self._cells.get(config, {})
         return not cells or any(len(cell.clean) < wanted for cell in cells.values())
+
+    def clean_counts(self, config: Config) -> dict[tuple[str, int], int]:
+        """Undisturbed samples of each task and layer; 0 where all were disturbed."""
+        return {key: len(cell.clean) for key, cell in self._cells.get(config, {}).items()}
 
     def cell(
         self, config: Config, task: str, layer: int, statistic: Statistic, wanted: int = MIN_CLEAN

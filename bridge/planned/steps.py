@@ -17,6 +17,9 @@ from ...workloads.network import Network
 from ..bundles.arena import Span, place
 
 
+INPUT = "input-chw"
+
+
 class PlannedError(ValueError):
     """A plan cannot be executed here; the message names network and layer and says why."""
 
@@ -67,7 +70,9 @@ def _step(options: NetworkOptions, index: int, chosen: Sequence[Option]) -> Step
             primitive.check(shape)
             workspace = primitive.workspace_bytes(shape)
         else:
-            primitive, shape = layers.primitive(option.primitive), layer_shape(network, index)
+            # The image comes as it comes, whatever a table calls that.
+            name = INPUT if layer.op == "input" else option.primitive
+            primitive, shape = layers.primitive(name), layer_shape(network, index)
             primitive.check(shape)
             workspace = primitive.workspace_bytes(shape)
     except ValueError as error:

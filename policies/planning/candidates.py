@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...devices.implementing import network_options
 from ...devices.planned import planned_cost
-from .footprint import footprint_problem
+from .footprint import footprint_frontier
 from .frontier import Frontier, frontier
 from .memory import DoesNotFitError, Memory
 from .partition import Goal, partition
@@ -137,7 +137,7 @@ def _options(key: _Key) -> NetworkOptions:
 def _frontier(key: _Key) -> Frontier:
     options = _with_loads(_options(key), key.cost)
     if key.memory == FOOTPRINT:
-        return frontier(*footprint_problem(options, key.device.runtime))
+        return footprint_frontier(options, key.device.runtime)
     memory: Memory = key.memory  # type: ignore[assignment]
     return frontier(options, memory)
 

@@ -1,8 +1,8 @@
 """In which order the layouts of a network are decided, so that as few as possible hang together at a time.
 
-Deciding a variable joins all tables that it stands in to one table over the variables that remain in them. The
-next to be decided is the one whose joined table is smallest. On chains, branches that join again and every
-other series-parallel network no table spans more than a few layouts.
+Deciding a variable joins all tables that it stands in to one table over the variables that remain in them.
+The next to be decided is the one whose joined table is smallest. On chains, branches that join again and
+every other series-parallel network no table spans more than a few layouts.
 """
 
 from __future__ import annotations

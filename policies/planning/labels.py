@@ -20,6 +20,8 @@ from .problem import Array, Cell, Problem, Stage
 
 MOST_PAIRS = 400_000_000
 """Sums of two labels that may be formed in one search: some minutes."""
+MOST_CELLS = 3**8
+"""Sets of labels in a table."""
 _BLOCK = 1 << 20
 _SQUARE = 128
 _NEVER = np.iinfo(np.int64).max
@@ -65,25 +67,25 @@ class LabelSearch:
     ) -> None:
         self.problem = problem
         self._pairs_left = most_pairs
+        order, size = elimination_order(problem.scopes, problem.sizes)
+        if size > MOST_CELLS:
+            raise TooManyError(f"{problem.options.network.name}: too many layouts hang together")
         tables = [table for stage in problem.stages for table in self._tables(stage)]
         self._at_most_bytes = at_most_bytes
         self._least_bytes = sum(table.least_bytes for table in tables)
-        order, _ = elimination_order([table.scope for table in tables], problem.sizes)
         place = {variable: at for at, variable in enumerate(order)}
         holding: dict[int, list[Table]] = {variable: [] for variable in order}
         for table in tables:
             holding[min(table.scope, key=place.__getitem__)].append(table)
         self._steps: list[tuple[int, list[Table], Table]] = []
-        ends: list[Table] = []
         for variable in order:
             parts = sorted(holding.pop(variable), key=lambda t: sum(len(c.time_ps) for c in t.cells.values()))
             joined = self._joined(parts, variable)
             self._steps.append((variable, parts, joined))
-            if joined.scope:
-                holding[min(joined.scope, key=place.__getitem__)].append(joined)
-            else:
-                ends.append(joined)
-        self._ends = ends
+            if (
+                variable != order[-1]
+            ):  # a table of no scope (a part connected with nothing) waits for the last
+                holding[min(joined.scope, key=place.__getitem__, default=order[-1])].append(joined)
 
     def _tables(self, stage: Stage) -> Iterable[Table]:
         floor = self.problem.floor_bytes
@@ -186,14 +188,12 @@ class LabelSearch:
     @property
     def labels(self) -> Labels | None:
         """Plans of the whole network; None where there is none."""
-        if not all(end.cells for end in self._ends):
-            return None
-        return self._ends[0].cells[()] if len(self._ends) == 1 else None
+        return self._steps[-1][2].cells.get(())
 
     def choices(self, rows: Array) -> list[tuple[int, ...]]:
         """The options of some of the plans."""
         values: dict[int, Array] = {}
-        at: dict[int, Array] = {id(self._ends[0]): rows}
+        at: dict[int, Array] = {id(self._steps[-1][2]): rows}
         chosen = np.zeros((len(rows), len(self.problem.stages)), np.int64)
         for variable, parts, joined in reversed(self._steps):
             own = at.pop(id(joined))
@@ -214,11 +214,11 @@ class LabelSearch:
 
 def _groups(scope: tuple[int, ...], values: dict[int, Array], count: int) -> list[tuple[Cell, Array]]:
     """The rows of every combination of values of the scope that occurs."""
-    if not scope:
-        return [((), np.arange(count))]
-    stacked = np.stack([values[variable] for variable in scope], axis=1)
-    cells, which = np.unique(stacked, axis=0, return_inverse=True)
-    return [(tuple(cell), np.flatnonzero(which.ravel() == at)) for at, cell in enumerate(cells.tolist())]
+    rows: dict[Cell, list[int]] = {}
+    columns = [values[variable].tolist() for variable in scope]
+    for row, cell in enumerate(zip(*columns, strict=True) if scope else [()] * count):
+        rows.setdefault(cell, []).append(row)
+    return [(cell, np.array(which)) for cell, which in rows.items()]
 
 
 def unbeaten(labels: Labels) -> Array:

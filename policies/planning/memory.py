@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 Memory = Literal["peak-workspace", "peak-live", "total", "no-reuse"]
-"""``peak-workspace``: the largest workspace of any layer. ``peak-live``: the most that lies in memory at once of
-live activations, transformed copies and workspace. ``total``: all stored weights and ``peak-live``.
+"""``peak-workspace``: the largest workspace of any layer. ``peak-live``: the most that lies in memory at once
+of live activations, transformed copies and workspace. ``total``: all stored weights and ``peak-live``.
 ``no-reuse``: the sum of all workspaces."""
 
 MEMORIES: tuple[Memory, ...] = get_args(Memory)

@@ -2,9 +2,9 @@
 
 Binary variables say which option a layer has. For every input a flow says from which layout into which it
 goes; given the options it is decided. One more variable is the highest peak. Times are counted in
-microseconds and bytes in KiB, so that the solver's tolerances (1e-6) are a picosecond and less than a byte. It
-may take a variable for whole that is not quite: plans are priced before they are believed, and one beyond the
-budget is excluded and solved again.
+microseconds and bytes in KiB, so that the solver's tolerances (1e-6) are a picosecond and less than a byte.
+It may take a variable for whole that is not quite: plans are priced before they are believed, and one beyond
+the budget is excluded and solved again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One memory budget shared out among networks: the point of each one's frontier that is best for all together.
+"""One memory budget shared out among networks: the point of each frontier that is best for all together.
 
 Exact to the byte: the frontiers are merged one after the other, and of the combinations only those are kept
 that no other beats in both memory and value. Where a budget is given, combinations that cannot become better
@@ -7,6 +7,7 @@ than a plan already known are left out as well (the bound is that of the frontie
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Goal:
         return self.objective == "deadline"
 
     def factor(self, network: str) -> float:
-        """What a network's time is multiplied by. Raises ``PartitionError`` for a deadline that is missing."""
+        """What a network's time is multiplied by. Raises ``PartitionError`` where a deadline is missing."""
         if self.objective == "sum":
             return 1.0
         if self.objective == "weighted":
@@ -71,7 +72,7 @@ class Goal:
 
     def value(self, networks: Sequence[str], times_s: Sequence[float]) -> float:
         """What is minimised, for given times."""
-        values = [_value(self, name, time_s) for name, time_s in zip(networks, times_s, strict=True)]
+        values = [time_s * self.factor(name) for name, time_s in zip(networks, times_s, strict=True)]
         return (max(values) if self.worst else math.fsum(values)) if values else 0.0
 
 
@@ -105,7 +106,7 @@ def partition(frontiers: Sequence[Frontier], budget_bytes: int, goal: Goal | Non
     if demand > budget_bytes:
         raise DoesNotFitError(" + ".join(frontier.network for frontier in frontiers), demand, budget_bytes)
     merged = _merge(frontiers, goal, budget_bytes)
-    return _partition(frontiers, goal, merged.picks(len(merged.memory_bytes) - 1))
+    return picked(frontiers, goal, merged.picks(len(merged.memory_bytes) - 1))
 
 
 def partition_frontier(
@@ -114,25 +115,17 @@ def partition_frontier(
     """The whole trade-off: every partition worth having, ascending in memory and descending in value."""
     goal = goal or Goal()
     merged = _merge(frontiers, goal, None)
-    found = [_partition(frontiers, goal, merged.picks(at)) for at in range(len(merged.memory_bytes))]
+    found = [picked(frontiers, goal, merged.picks(at)) for at in range(len(merged.memory_bytes))]
     return tuple(p for p in found if at_most_bytes is None or p.memory_bytes <= at_most_bytes)
 
 
 def picked(frontiers: Sequence[Frontier], goal: Goal, indices: Sequence[int]) -> Partition:
     """The partition of these points, one index for each frontier."""
-    return _partition(frontiers, goal, indices)
-
-
-def _partition(frontiers: Sequence[Frontier], goal: Goal, indices: Sequence[int]) -> Partition:
     networks = tuple(frontier.network for frontier in frontiers)
     points = tuple(frontier.points[at] for frontier, at in zip(frontiers, indices, strict=True))
     value = goal.value(networks, [point.time_s for point in points])
     memory = sum(point.memory_bytes for point in points)
     return Partition(networks, tuple(indices), points, memory, value)
-
-
-def _value(goal: Goal, network: str, time_s: float) -> float:
-    return time_s * goal.factor(network)
 
 
 @dataclass(frozen=True)
@@ -213,10 +206,7 @@ class _Rest:
         at, least = self._bounds[done]
         room = self.budget - memory
         fits = room >= at[0]
-        if self.worst:
-            best = np.maximum(values, least[-1])
-        else:
-            best = values + np.interp(room, at, least)
+        best = np.maximum(values, least[-1]) if self.worst else values + np.interp(room, at, least)
         result: Array = fits & (best <= self._known * (1 + 1e-9))
         return result
 
@@ -232,7 +222,7 @@ def _hull(tables: Sequence[tuple[Array, Array]], worst: bool) -> tuple[Array, Ar
 
 
 def _sides(memory: Array, values: Array) -> list[tuple[float, float]]:
-    """The sides of the lower convex hull of a frontier: more memory, (negative) more value; steepest first."""
+    """The sides of the lower convex hull of a frontier: more memory, (negative) more value."""
     hull: list[int] = []
     for at in range(len(memory)):
         while len(hull) > 1:
@@ -245,14 +235,14 @@ def _sides(memory: Array, values: Array) -> list[tuple[float, float]]:
         hull.append(at)
     return [
         (float(memory[b] - memory[a]), float(values[b] - values[a]))
-        for a, b in zip(hull, hull[1:], strict=False)
+        for a, b in itertools.pairwise(hull)
         if values[b] < values[a]
     ]
 
 
 def _known(tables: Sequence[tuple[Array, Array]], budget_bytes: int, worst: bool) -> float:
     """The value of some combination that fits: step by step the largest saving for each byte."""
-    indices = greedy([list(m) for m, _ in tables], [list(v) for _, v in tables], budget_bytes)
+    indices = greedy([m.tolist() for m, _ in tables], [v.tolist() for _, v in tables], budget_bytes)
     values = [v[at] for (_, v), at in zip(tables, indices, strict=True)]
     return float(max(values, default=0.0) if worst else sum(values))
 
@@ -260,8 +250,8 @@ def _known(tables: Sequence[tuple[Array, Array]], budget_bytes: int, worst: bool
 def greedy(
     memory_bytes: Sequence[Sequence[int]], values: Sequence[Sequence[float]], budget_bytes: int
 ) -> list[int]:
-    """From the smallest points on: again and again the step (to any larger point of any network) that fits and
-    saves most for each byte. The index of each network's point."""
+    """The index of each network's point: from the smallest on, again and again the step (to any larger point
+    of any network) that fits and saves most for each byte."""
     indices = [0] * len(memory_bytes)
     room = budget_bytes - sum(int(own[0]) for own in memory_bytes)
     while True:

@@ -145,7 +145,7 @@ class Pricer:
         if path is None:
             layers = self.options.network.layers
             raise InfeasiblePlanError(
-                f"{self.options.network.name}: the output of layer {layers[source].name!r} is stored {before}; "
-                f"it cannot be transformed into {after}, which layer {layers[reader].name!r} reads"
+                f"{self.options.network.name}: layer {layers[source].name!r} writes its output in {before}, "
+                f"which cannot be transformed into {after}, which layer {layers[reader].name!r} reads"
             )
         return path

@@ -1,7 +1,7 @@
 """A network's options as the search sees them: whole numbers, one variable per layout to be decided.
 
-A layer has a variable for the layout that it reads and one for the layout that it writes; a layer all of whose
-options write what they read has a single one, and a layer without inputs has only the second.
+A layer has a variable for the layout that it reads and one for the layout that it writes; a layer all of
+whose options write what they read has a single one, and a layer without inputs has only the second.
 """
 
 from __future__ import annotations
@@ -114,6 +114,18 @@ class Problem:
         """Whether what it transforms can decide the peak."""
         scratch = any(edge.tensor_bytes and edge.steps.any() for edge in stage.edges)
         return scratch and stage.most_bytes > self.floor_bytes
+
+    @property
+    def scopes(self) -> list[tuple[int, ...]]:
+        """Which variables hang together: those of a layer, and those of each of its transforms; where these
+        are coupled, all of them."""
+        found: list[tuple[int, ...]] = []
+        for stage in self.stages:
+            if self.coupled(stage):
+                found.append((*stage.sources, *stage.own))
+            else:
+                found += [stage.own, *((source, stage.own[0]) for source in stage.sources)]
+        return found
 
 
 def problem(options: NetworkOptions, memory: Memory) -> Problem:

@@ -1,14 +1,14 @@
 """The fastest plan for every bound on the peak at once, where memory is the largest of the layers' peaks.
 
-A table holds picoseconds by the layouts of some variables and by the bound: one column for each value that the
-peak can take. The bounds are taken a few hundred at a time, so that tables stay small.
+A table holds picoseconds by the layouts of some variables and by the bound: one column for each value that
+the peak can take. The bounds are taken a few hundred at a time, so that tables stay small.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class TooWideError(ValueError):
 
 
 class Table(NamedTuple):
-    """``values`` by the layouts of ``scope``; the last axis is the bound, of length 1 where it does not matter."""
+    """``values`` by the layouts of ``scope``; the last axis is the bound, of length 1 where all are alike."""
 
     scope: tuple[int, ...]
     values: Array
@@ -48,13 +48,7 @@ class Search:
 
     def __init__(self, problem: Problem, most_cells: int = MOST_CELLS) -> None:
         self.problem = problem
-        scopes: list[tuple[int, ...]] = []
-        for stage in problem.stages:
-            if problem.coupled(stage):
-                scopes.append((*stage.sources, *stage.own))
-            else:
-                scopes += [stage.own, *((source, stage.own[0]) for source in stage.sources)]
-        self.order, cells = elimination_order(scopes, problem.sizes)
+        self.order, cells = elimination_order(problem.scopes, problem.sizes)
         if cells > most_cells:
             raise TooWideError(
                 f"{problem.options.network.name}: {cells} combinations of layouts hang together, at most "
@@ -64,8 +58,7 @@ class Search:
     def bounds(self, at_most_bytes: int | None = None) -> Array:
         """Every value that the peak can take, ascending."""
         values = [np.array([self.problem.floor_bytes], np.int64)]
-        for stage in self.problem.stages:
-            values.append(peaks(self.problem, stage))
+        values.extend(peaks(self.problem, stage) for stage in self.problem.stages)
         found = np.unique(np.concatenate(values))
         found = found[found >= self.problem.floor_bytes]
         return found if at_most_bytes is None else found[found <= at_most_bytes]
@@ -159,7 +152,8 @@ class Columns:
             fastest = self._fastest(cell, self.bounds - held[..., read, None])
             fits = peak[..., read, None] <= self.bounds
             within = np.where(fits, fastest + self._transform(time[..., read])[..., None], np.inf)
-            values[(..., *where, slice(None))] = within
+            place: tuple[Any, ...] = (..., *where, slice(None))
+            values[place] = within
         return Table((*stage.sources, *stage.own), values)
 
     def _fastest(self, cell: tuple[Label, ...], room: Array) -> Array:
@@ -199,9 +193,9 @@ class Columns:
             where = tuple(values[source] for source in stage.sources)
             room = self.bounds[columns] - held[(*where, values[stage.own[0]])]
         found = np.zeros(len(columns), np.int64)
-        for where, cell in stage.cells.items():
+        for position, cell in stage.cells.items():
             here = np.logical_and.reduce(
-                [values[variable] == at for variable, at in zip(stage.own, where, strict=True)]
+                [values[variable] == at for variable, at in zip(stage.own, position, strict=True)]
             )
             rows = np.flatnonzero(here)
             if len(rows):

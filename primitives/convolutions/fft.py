@@ -24,6 +24,10 @@ MAX_SPECTRA_BYTES = 1 << 28
 """Kernels whose spectra would be larger than this are refused; no selection would take them."""
 
 
+FREQUENCIES = 8
+"""``fft-rows`` multiplies so many frequencies in one call."""
+
+
 class Fourier(Primitive):
     """What both forms have in common: stride 1, one group, chw to chw."""
 
@@ -31,15 +35,13 @@ class Fourier(Primitive):
     packages: ClassVar[tuple[str, ...]] = ("numba",)
 
     def refuses(self, shape: ConvShape) -> str | None:
-        """Strides, groups, 1x1 kernels, paddings as large as the kernel, and very large spectra."""
+        """Strides, groups, 1x1 kernels and very large spectra."""
         if shape.stride != 1:
             return "a cyclic convolution yields every output, so the stride is 1"
         if shape.groups != 1:
             return "it computes one group"
         if shape.kernel == 1:
             return "a 1x1 kernel has nothing to transform"
-        if shape.pad >= shape.kernel:
-            return "the padding must be less than the kernel"
         if self.spectra_elements(shape) * ELEMENT_BYTES > MAX_SPECTRA_BYTES:
             return f"the kernels' spectra would take more than {MAX_SPECTRA_BYTES >> 20} MiB"
         return None
@@ -137,57 +139,60 @@ class Fourier2D(Fourier):
         """Of rows and columns to frequencies, and back."""
         high, _, wide = self.sides(shape)
         return (
-            (shape.width, 2 * wide),
+            (2 * wide, shape.width),
             (2 * high, 2 * shape.height),
             (2 * shape.out_height, 2 * high),
             (2 * wide, shape.out_width),
         )
 
     def prepare(self, weights: Array, shape: ConvShape) -> Array:
-        """The matrices, then for each kernel and channel the real and the imaginary parts [Fh x Fw]."""
+        """The matrices, then for each frequency and channel the real parts of all kernels and the imaginary."""
         high, period, wide = self.sides(shape)
         stored = np.empty(self.weight_elements(shape), FLOAT)
         rows, columns, back_columns, back_rows, spectra = self.stored(stored, shape)
-        rows[:] = forward_matrix(shape.width, period).T
-        columns[:] = _interleaved(as_real(turns(high, shape.height, high)), 1)
+        rows[:] = forward_matrix(shape.width, period)
+        columns[:] = _interleaved(_interleaved(as_real(turns(high, shape.height, high)), 0), 1)
         places = np.arange(-shape.pad, shape.out_height - shape.pad) % high
-        back_columns[:] = _interleaved(as_real(turns(high, high, high).conj()[places] / high), 0)
+        backward = as_real(turns(high, high, high).conj()[places] / high)
+        back_columns[:] = _interleaved(_interleaved(backward, 0), 1)
         back_rows[:] = backward_matrix(shape.out_width, -shape.pad, period)
+        # Conjugate, because a convolution of networks does not mirror its kernel.
         down, along = turns(high, shape.kernel, high).conj(), turns(wide, shape.kernel, period).conj()
-        parts = spectra.reshape(shape.kernels, shape.channels, 2, high, wide)
-        for kernel, target in zip(weights.astype(np.float64), parts, strict=True):
-            # Conjugate, because a convolution of networks does not mirror its kernel.
-            spectrum = down @ kernel @ along.T
-            target[:, 0], target[:, 1] = spectrum.real, spectrum.imag
+        parts = spectra.reshape(high, wide, shape.channels, 2, shape.kernels)
+        for c in range(shape.channels):
+            spectrum = np.einsum("ai,mij,bj->abm", down, weights[:, c], along, optimize=True)
+            parts[:, :, c, 0], parts[:, :, c, 1] = spectrum.real, spectrum.imag
         return stored
 
     def run(
         self, image: Array, weights: Array, bias: Array | None, out: Array, shape: ConvShape, arena: Arena
     ) -> None:
-        """Transform rows, then columns; multiply and sum over channels; transform columns, then rows back."""
+        """Transform rows, then columns; multiply and sum over channels; transform columns, then rows back.
+
+        Spectra have the channels innermost, so that columns are transformed in one product.
+        """
         from ..kernels.spectra import sum_products
 
         high, _, wide = self.sides(shape)
-        channels, kernels, height = shape.channels, shape.kernels, shape.out_height
+        channels, kernels = shape.channels, shape.kernels
         rows, columns, back_columns, back_rows, spectra = self.stored(weights, shape)
         with arena.frame():
             first, second = map(arena.take, self.pieces(shape))
-            half = _part(second, channels * shape.height, 2 * wide)
-            np.matmul(image.reshape(-1, shape.width), rows, out=half)
-            inputs = _part(first, channels, 2 * high, wide)
-            np.matmul(columns, half.reshape(channels, 2 * shape.height, wide), out=inputs)
-            outputs = _part(second, kernels, 2 * high, wide)
-            sum_products(
-                spectra.reshape(kernels, channels, 2, -1),
-                inputs.reshape(channels, 2, -1),
-                outputs.reshape(kernels, 2, -1),
-            )
-            half = _part(first, kernels, 2 * height, wide)
-            np.matmul(back_columns, outputs, out=half)
-            np.matmul(
-                half.reshape(-1, 2 * wide), back_rows, out=out.reshape(kernels * height, shape.out_width)
-            )
+            half = _part(second, shape.height, 2 * wide, channels)
+            np.matmul(rows, image.transpose(1, 2, 0), out=half)
+            inputs = _part(first, high, 2, wide, channels)
+            np.matmul(columns, _rows(half, 2 * shape.height), out=_rows(inputs, 2 * high))
+            outputs = _part(second, high, 2, wide, kernels)
+            sum_products(spectra.reshape(high, wide, channels, 2, kernels), inputs, outputs)
+            half = _part(first, shape.out_height, 2 * wide, kernels)
+            np.matmul(back_columns, _rows(outputs, 2 * high), out=_rows(half, 2 * shape.out_height))
+            np.matmul(half.transpose(0, 2, 1), back_rows, out=out.transpose(1, 0, 2))
         add_bias(out, bias, "chw")
+
+
+def _rows(array: Array, count: int) -> Array:
+    """View of a dense array as a matrix of so many rows."""
+    return array.reshape(count, -1)
 
 
 def _part(memory: Array, *sides: int) -> Array:
@@ -227,10 +232,14 @@ class FourierRows(Fourier):
         return per_row * shape.out_height
 
     def workspace_elements(self, shape: ConvShape) -> int:
-        """2 F (C R + M N) + 4 M N for N output rows at once, which read R = min(H, N + K - 1) rows."""
+        """2 F (C R + M N) + 4 M N min(8, F) for N output rows, which read R = min(H, N + K - 1) rows.
+
+        Spectra of inputs and of outputs, and the real products of a few frequencies.
+        """
+        count = self.count(shape)
         inputs = shape.channels * self.read_at_once(shape)
         outputs = shape.kernels * self.at_once(shape)
-        return 2 * self.count(shape) * (inputs + outputs) + 4 * outputs
+        return 2 * count * (inputs + outputs) + 4 * outputs * min(FREQUENCIES, count)
 
     def spectra_elements(self, shape: ConvShape) -> int:
         """2 M C K F."""
@@ -267,7 +276,7 @@ class FourierRows(Fourier):
             at_once = self.at_once(shape)
             of_inputs = arena.take(both * channels * self.read_at_once(shape))
             of_outputs = arena.take(both * kernels * at_once)
-            of_products = arena.take(4 * kernels * at_once)
+            of_products = arena.take(4 * kernels * at_once * min(FREQUENCIES, both // 2))
             for top in range(0, shape.out_height, at_once):
                 rows = min(at_once, shape.out_height - top)
                 low = max(0, top - shape.pad)
@@ -279,9 +288,7 @@ class FourierRows(Fourier):
                 np.matmul(outputs.transpose(1, 2, 0), backward, out=out[:, top : top + rows])
         add_bias(out, bias, "chw")
 
-    def multiply(
-        self, spectra: Array, inputs: Array, outputs: Array, memory: Array, first: int
-    ) -> None:
+    def multiply(self, spectra: Array, inputs: Array, outputs: Array, memory: Array, first: int) -> None:
         """Multiply the spectra of kernel rows with those of the image's rows, frequency by frequency.
 
         ``first``: row of ``inputs`` that the first output row reads with the kernel's first row.
@@ -290,14 +297,16 @@ class FourierRows(Fourier):
 
         clear_all(outputs)
         count, read = outputs.shape[2], inputs.shape[2]
-        pairs = inputs.reshape(-1, 2, *inputs.shape[1:]), outputs.reshape(-1, 2, *outputs.shape[1:])
-        for kernel, image, target in zip(spectra, *pairs, strict=True):
-            for i, row in enumerate(kernel):
+        images, targets = (array.reshape(-1, 2, *array.shape[1:]) for array in (inputs, outputs))
+        for start in range(0, len(spectra), FREQUENCIES):
+            some = slice(start, start + FREQUENCIES)
+            for i in range(spectra.shape[1]):
                 low, high = max(0, first + i), min(read, first + i + count)
                 if low < high:
-                    products = _part(memory, 2, len(row), high - low)
-                    np.matmul(row, image[:, :, low:high], out=products)
-                    add_complex(products, target, low - first - i)
+                    kernels = spectra[some, i, None]
+                    products = _part(memory, len(kernels), 2, kernels.shape[2], high - low)
+                    np.matmul(kernels, images[some, :, :, low:high], out=products)
+                    add_complex(products, targets[some], low - first - i)
 
 
 PRIMITIVES: tuple[Primitive, ...] = (

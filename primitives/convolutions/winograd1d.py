@@ -14,7 +14,8 @@ from ..arena import Arena
 from ..cook_toom import as_array, cook_toom
 from ..primitive import FLOAT, Array, Primitive
 from ..shape import ConvShape
-from .winograd2d import KERNELS, NO_BIAS, OUTPUTS, Winograd
+from ..winograd import NO_BIAS, Winograd
+from .winograd2d import KERNELS, OUTPUTS
 
 ROWS = (None, 4)
 """Output rows that are in the workspace at once; None: all."""
@@ -51,11 +52,12 @@ class Winograd1D(Winograd):
         self, image: Array, weights: Array, bias: Array | None, out: Array, shape: ConvShape, arena: Arena
     ) -> None:
         """For each block of output rows and each kernel row: transform, multiply, transform back and add."""
-        from ..kernels.winograd import row_inputs, row_outputs
+        from ..kernels.winograd import tile_inputs, tile_outputs
 
-        t, order, outputs = self.t, (0,) * self.t, (0,) * self.m
+        t, pad = self.t, shape.pad
         channels, kernels, columns = shape.channels, shape.kernels, self.columns(shape)
         matrices = weights.reshape(shape.kernel, t, channels, kernels)
+        source, target = self.images(image, out, shape)
         added = NO_BIAS if bias is None else bias
         with arena.frame():
             at_once = self.at_once(shape)
@@ -66,21 +68,20 @@ class Winograd1D(Winograd):
                 count = rows * columns
                 tiles = of_tiles[: t * count * channels].reshape(t, rows, columns, channels)
                 products = of_products[: t * count * kernels].reshape(t, rows, columns, kernels)
-                row_inputs(image, tiles, top - shape.pad, 0, rows, shape.pad, self.m, order)
                 for i in range(shape.kernel):
-                    if i:
-                        new = top - shape.pad + rows + i - 1
-                        row_inputs(image, tiles, new, (i - 1) % rows, 1, shape.pad, self.m, order)
+                    # From the first row of the image that is not in the workspace yet.
+                    new, place, many = (top + rows + i - 1, (i - 1) % rows, 1) if i else (top, 0, rows)
+                    tile_inputs(*source, tiles, new - pad, place, many, pad, *self.sized)
                     np.matmul(
                         tiles.reshape(t, count, channels),
                         matrices[i],
                         out=products.reshape(t, count, kernels),
                     )
-                    row_outputs(products, out, top, i % rows, added, i > 0, outputs, order)
+                    tile_outputs(products, *target, top, i % rows, added, i > 0, *self.sized)
 
 
 PRIMITIVES: tuple[Primitive, ...] = tuple(
-    Winograd1D(f"winograd-{m}-{r}" + (f"-rows-{rows}" if rows else ""), m, r, rows)
+    Winograd1D(f"winograd-{m}-{r}" + (f"-rows-{rows}" if rows else ""), "hwc", m, r, rows)
     for r in KERNELS
     for m in OUTPUTS
     for rows in ROWS

@@ -11,45 +11,22 @@ import numpy as np
 
 from ..arena import Arena
 from ..cook_toom import as_array, cook_toom
+from ..layouts import Layout
 from ..primitive import FLOAT, Array, Primitive
 from ..shape import ConvShape
+from ..winograd import NO_BIAS, Winograd
 
 OUTPUTS = (2, 3, 4)
 KERNELS = (3, 5)
 ROWS = (None, 1, 2, 4)
 """Rows of tiles that are in the workspace at once; None: all."""
 
-NO_BIAS = np.empty(0, FLOAT)
-
-
-class Winograd(Primitive):
-    """What both dimensions have in common: stride 1, one group, a kernel of r, hwc to hwc."""
-
-    packages: ClassVar[tuple[str, ...]] = ("numba",)
-
-    def __init__(self, name: str, m: int, r: int, rows: int | None) -> None:
-        """``rows``: how many (of tiles, or of the output) are in the workspace at once."""
-        super().__init__(name, "hwc", "hwc")
-        self.m, self.r, self.t = m, r, m + r - 1
-        self.rows = rows
-
-    def refuses(self, shape: ConvShape) -> str | None:
-        """Other kernels, strides and groups."""
-        if shape.kernel != self.r:
-            return f"its kernel is {self.r} x {self.r}"
-        if shape.stride != 1:
-            return "neighbouring outputs share what they read, so the stride is 1"
-        return None if shape.groups == 1 else "it computes one group"
-
-    def columns(self, shape: ConvShape) -> int:
-        """ceil(Wo / m) tiles side by side."""
-        return -(-shape.out_width // self.m)
-
 
 class Winograd2D(Winograd):
     """F(m x m, r x r), some rows of tiles at a time."""
 
     family: ClassVar[str] = "winograd2d"
+    both_ways: ClassVar[bool] = True
 
     def tile_rows(self, shape: ConvShape) -> int:
         """ceil(Ho / m) tiles above each other."""
@@ -85,9 +62,10 @@ class Winograd2D(Winograd):
         """Transform, multiply and transform back, block by block."""
         from ..kernels.winograd import tile_inputs, tile_outputs
 
-        places, order, outputs = self.t**2, (0,) * self.t, (0,) * self.m
+        places = self.t**2
         channels, kernels, columns = shape.channels, shape.kernels, self.columns(shape)
         matrices = weights.reshape(places, channels, kernels)
+        source, target = self.images(image, out, shape)
         added = NO_BIAS if bias is None else bias
         with arena.frame():
             at_once = self.at_once(shape)
@@ -98,18 +76,24 @@ class Winograd2D(Winograd):
                 count = rows * columns
                 tiles = of_tiles[: places * count * channels].reshape(places, rows, columns, channels)
                 products = of_products[: places * count * kernels].reshape(places, rows, columns, kernels)
-                tile_inputs(image, tiles, top, shape.pad, self.m, order)
+                y = top * self.m
+                tile_inputs(*source, tiles, y - shape.pad, 0, rows, shape.pad, *self.sized)
                 np.matmul(
                     tiles.reshape(places, count, channels),
                     matrices,
                     out=products.reshape(places, count, kernels),
                 )
-                tile_outputs(products, out, top, added, outputs, order)
+                tile_outputs(products, *target, y, 0, added, False, *self.sized)
 
 
-PRIMITIVES: tuple[Primitive, ...] = tuple(
-    Winograd2D(f"winograd-{m}x{m}-{r}x{r}" + (f"-rows-{rows}" if rows else ""), m, r, rows)
-    for r in KERNELS
-    for m in OUTPUTS
-    for rows in ROWS
+def _named(layout: Layout, m: int, r: int, rows: int | None) -> Winograd2D:
+    where = "" if layout == "hwc" else f"{layout}-"
+    block = "" if rows is None else f"-rows-{rows}"
+    return Winograd2D(f"winograd-{where}{m}x{m}-{r}x{r}{block}", layout, m, r, rows)
+
+
+PRIMITIVES: tuple[Primitive, ...] = (
+    *(_named("hwc", m, r, rows) for r in KERNELS for m in OUTPUTS for rows in ROWS),
+    # Gathering and scattering the channels costs a little more; it saves networks in chw the transforms.
+    *(_named("chw", m, r, rows) for r in KERNELS for m in (2, 4) for rows in (None, 1, 4)),
 )

@@ -70,25 +70,30 @@ def pool_rows(
     channels, height, width, out_height, out_width = sides
     down, across, out_down, out_across = pitches
     empty = np.float32(0.0) if average else np.float32(-np.inf)
-    for c in range(channels):
-        for y in range(out_height):
-            top, bottom = _span(y, kernel_h, stride, pad, height)
-            to = y * out_down + c * out_across
+    # In the order in which they lie in memory: channels in a row of hcw, rows in a channel of chw.
+    inner = channels if across < down else out_height
+    for step in range(channels * out_height):
+        c, y = (step % inner, step // inner) if across < down else (step // inner, step % inner)
+        top, bottom = _span(y, kernel_h, stride, pad, height)
+        to = y * out_down + c * out_across
+        for x in range(out_width):
+            out[to + x] = empty
+        for row in range(top, bottom):
+            for tap in range(kernel_w):
+                low, high = 0, out_width
+                while low * stride + tap < pad:  # twice at most: cheaper than a division
+                    low += 1
+                while (high - 1) * stride + tap - pad >= width:
+                    high -= 1
+                start = row * down + c * across + low * stride + tap - pad
+                if average:
+                    _sum(image, start, out, to + low, high - low, stride)
+                else:
+                    _largest(image, start, out, to + low, high - low, stride)
+        if average:
             for x in range(out_width):
-                out[to + x] = empty
-            for row in range(top, bottom):
-                for tap in range(kernel_w):
-                    low = max(0, (pad - tap + stride - 1) // stride)
-                    high = min(out_width, (width - 1 + pad - tap) // stride + 1)
-                    start = row * down + c * across + low * stride + tap - pad
-                    if average:
-                        _sum(image, start, out, to + low, high - low, stride)
-                    else:
-                        _largest(image, start, out, to + low, high - low, stride)
-            if average:
-                for x in range(out_width):
-                    left, right = _span(x, kernel_w, stride, pad, width)
-                    out[to + x] /= np.float32((bottom - top) * (right - left))
+                left, right = _span(x, kernel_w, stride, pad, width)
+                out[to + x] /= np.float32((bottom - top) * (right - left))
 
 
 @kernel

@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from ..primitive import Array
 from .compiled import kernel
+from .direct import add_eight, add_one
+from .lowering import clear
 
 
 @kernel
 def sum_products(spectra: Array, inputs: Array, outputs: Array) -> None:
-    """Sum over channels the products of (M, C, 2, F) and (C, 2, F): complex numbers, place by place."""
-    kernels, channels, _, count = spectra.shape
-    for m in range(kernels):
-        for part in range(2):
-            clear(outputs[m, part])
-        for c in range(channels):
-            a, b = inputs[c], spectra[m, c]
-            add_difference(outputs[m, 0], a[0], b[0], a[1], b[1])
-            add_sum(outputs[m, 1], a[0], b[1], a[1], b[0])
-
-
-@kernel
-def clear(target: Array) -> None:
-    """Fill with zeros."""
-    for at in range(target.shape[0]):
-        target[at] = 0
+    """Sum over channels the products of complex (Fh, Fw, C, 2, M) and (Fh, 2, Fw, C), to (Fh, 2, Fw, M)."""
+    high, wide, channels, _, _ = spectra.shape
+    done = channels // 4 * 4
+    for a in range(high):
+        for b in range(wide):
+            real, imaginary = outputs[a, 0, b], outputs[a, 1, b]
+            x, y = inputs[a, 0, b], inputs[a, 1, b]
+            clear(real)
+            clear(imaginary)
+            for c in range(0, done, 4):
+                # Four channels are eight rows: their real and imaginary parts in turn.
+                r, i = x[c : c + 4], y[c : c + 4]
+                s, t, u, v = (
+                    spectra[a, b, c],
+                    spectra[a, b, c + 1],
+                    spectra[a, b, c + 2],
+                    spectra[a, b, c + 3],
+                )
+                weights = (r[0], -i[0], r[1], -i[1], r[2], -i[2], r[3], -i[3])
+                add_eight(real, weights, s[0], s[1], t[0], t[1], u[0], u[1], v[0], v[1])
+                weights = (i[0], r[0], i[1], r[1], i[2], r[2], i[3], r[3])
+                add_eight(imaginary, weights, s[0], s[1], t[0], t[1], u[0], u[1], v[0], v[1])
+            for c in range(done, channels):
+                s = spectra[a, b, c]
+                add_one(real, x[c], s[0])
+                add_one(real, -y[c], s[1])
+                add_one(imaginary, y[c], s[0])
+                add_one(imaginary, x[c], s[1])
 
 
 @kernel
@@ -33,31 +47,19 @@ def clear_all(target: Array) -> None:
 
 
 @kernel
-def add_difference(target: Array, a: Array, b: Array, c: Array, d: Array) -> None:
-    """Add a b - c d, element by element."""
-    for at in range(target.shape[0]):
-        target[at] += a[at] * b[at] - c[at] * d[at]
-
-
-@kernel
-def add_sum(target: Array, a: Array, b: Array, c: Array, d: Array) -> None:
-    """Add a b + c d, element by element."""
-    for at in range(target.shape[0]):
-        target[at] += a[at] * b[at] + c[at] * d[at]
-
-
-@kernel
 def add_complex(products: Array, target: Array, first: int) -> None:
-    """Add complex products to rows ``first`` and after of (2, M, rows).
+    """Add complex products to rows ``first`` and after of (F, 2, M, rows).
 
-    ``products`` (2, 2 M, count): the real parts of one factor, then the imaginary ones, times the real parts
-    of the other, M of them, and below these the imaginary ones.
+    ``products`` (F, 2, 2 M, count): the real parts of one factor, then the imaginary ones, times the real
+    parts of the other, M of them, and below these the imaginary ones.
     """
-    kernels, rows = target.shape[1:]
-    count = products.shape[2]
-    for m in range(kernels):
-        real, imaginary = target[0, m, first : first + count], target[1, m, first : first + count]
-        add_parts(real, imaginary, products[0, m], products[0, kernels + m], products[1, m], products[1, kernels + m])
+    frequencies, _, kernels, _ = target.shape
+    last = first + products.shape[3]
+    for f in range(frequencies):
+        a, b = products[f, 0], products[f, 1]
+        for m in range(kernels):
+            real, imaginary = target[f, 0, m, first:last], target[f, 1, m, first:last]
+            add_parts(real, imaginary, a[m], a[kernels + m], b[m], b[kernels + m])
 
 
 @kernel

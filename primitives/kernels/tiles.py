@@ -4,7 +4,10 @@ Numba cannot see that the many places which a tile is read from and written to d
 not use vectors. Here the vectors are written down: a tile is transformed for several channels (or other
 neighbours in memory) at once, one lane each. What numba knows when it compiles is given by lengths of tuples:
 that of ``order`` is t, that of ``outputs`` m, that of ``down`` 1 for rows and the side of the tile for tiles,
-that of ``lanes`` the number of lanes; their values are of no interest.
+that of ``lanes`` the number of lanes, and that of ``near`` is 0 where the lanes' places in the image may be
+apart; their values are of no interest.
+
+Numba's cache of the loops that call this is renewed when their file changes, not when this one does.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from ..cook_toom import Matrix, cook_toom
 FLAGS = ("reassoc", "contract", "nsz")
 FLOAT = ir.FloatType()
 FLOAT_BYTES = 4
+LANE = ir.IntType(32)
 
 Value = Any
 """A vector of floats, one lane a channel, that is known when the code runs."""
@@ -39,15 +43,31 @@ class Lanes:
         """The same number in every lane."""
         return ir.Constant(self.type, [float(value)] * self.count)
 
-    def load(self, pointer: Any) -> Value:
-        """From a pointer to float."""
-        return self.builder.load(self.builder.bitcast(pointer, self.type.as_pointer()), align=FLOAT_BYTES)
+    def load(self, pointer: Any, pitch: Any = None) -> Value:
+        """From a pointer to float on; the lanes' places are ``pitch`` floats apart, None: side by side."""
+        if pitch is None:
+            whole = self.builder.bitcast(pointer, self.type.as_pointer())
+            return self.builder.load(whole, align=FLOAT_BYTES)
+        value = ir.Constant(self.type, ir.Undefined)
+        for lane, place in enumerate(self.places(pointer, pitch)):
+            value = self.builder.insert_element(value, self.builder.load(place), LANE(lane))
+        return value
 
-    def store(self, value: Value, pointer: Any) -> None:
-        """To a pointer to float."""
-        self.builder.store(
-            value, self.builder.bitcast(pointer, self.type.as_pointer()), align=FLOAT_BYTES
-        )
+    def store(self, value: Value, pointer: Any, pitch: Any = None) -> None:
+        """The opposite of ``load``."""
+        if pitch is None:
+            whole = self.builder.bitcast(pointer, self.type.as_pointer())
+            self.builder.store(value, whole, align=FLOAT_BYTES)
+            return
+        for lane, place in enumerate(self.places(pointer, pitch)):
+            self.builder.store(self.builder.extract_element(value, LANE(lane)), place)
+
+    def places(self, pointer: Any, pitch: Any) -> list[Any]:
+        """Pointers to the lanes' floats."""
+        return [
+            self.builder.gep(pointer, [self.builder.mul(pitch, pitch.type(lane))])
+            for lane in range(self.count)
+        ]
 
     def add(self, a: Value, b: Value) -> Value:
         """Sum of two vectors."""
@@ -142,15 +162,16 @@ def transform_inputs(
     apart: Any,
     down: Any,
     order: Any,
+    near: Any,
     lanes: Any,
 ) -> Any:
     """Read a tile, multiply it by B^T (both ways where it has t rows), and write its elements ``apart``.
 
-    ``at``: place of its first element; ``pitches``: of its rows and of its columns; ``edges``: its rows and
+    ``at``: place of its first element; ``pitches``: of its rows, columns and lanes; ``edges``: its rows and
     columns inside the image are those from edges[0] to before edges[1] and from edges[2] to before edges[3],
     the others are zeros; () where all are inside.
     """
-    signature = types.void(image, at, pitches, edges, target, to, apart, down, order, lanes)
+    signature = types.void(image, at, pitches, edges, target, to, apart, down, order, near, lanes)
     height, width = len(down), len(order)
     # Whatever m and r: the points are those of t.
     matrix = cook_toom(1, width).inputs
@@ -159,7 +180,7 @@ def transform_inputs(
         image, at, pitches, edges, target, to, apart, *_ = arguments
         vectors = Lanes(builder, len(lanes))
         source = builder.gep(_data(context, builder, signature.args[0], image), [at])
-        row_pitch, column_pitch = (builder.extract_value(pitches, n) for n in range(2))
+        row_pitch, column_pitch, lane_pitch = (builder.extract_value(pitches, n) for n in range(3))
         whole = row_pitch.type
         limits = [builder.extract_value(edges, n) for n in range(len(signature.args[3]))]
         columns = [builder.mul(column_pitch, whole(x)) for x in range(width)]
@@ -174,13 +195,14 @@ def transform_inputs(
         for y in range(height):
             row = builder.gep(source, [builder.mul(row_pitch, whole(y))])
             pointers = [builder.gep(row, [column]) for column in columns]
+            spread = [None if len(near) else lane_pitch] * width
             if limits:
                 seen = within(y, limits[0], limits[1])
-                pointers = [
-                    builder.select(builder.and_(seen, inside), pointer, zeros)
-                    for inside, pointer in zip(visible, pointers, strict=True)
-                ]
-            tile.append([vectors.load(pointer) for pointer in pointers])
+                seen_at = [builder.and_(seen, inside) for inside in visible]
+                pointers = [builder.select(s, p, zeros) for s, p in zip(seen_at, pointers, strict=True)]
+                if not len(near):
+                    spread = [builder.select(s, lane_pitch, whole(0)) for s in seen_at]
+            tile.append([vectors.load(p, pitch) for p, pitch in zip(pointers, spread, strict=True)])
         place = builder.gep(_data(context, builder, signature.args[4], target), [to])
         for result in (value for row in vectors.both_ways(matrix, tile) for value in row):
             vectors.store(result, place)
@@ -206,16 +228,17 @@ def transform_products(
     down: Any,
     outputs: Any,
     order: Any,
+    near: Any,
     lanes: Any,
 ) -> Any:
     """Read a tile whose elements lie ``apart``, multiply it by A^T, and write m outputs (or m x m) at ``to``.
 
-    ``pitches``: of the output's rows and columns; ``kept``: how many rows and columns of the tile are not
+    ``pitches``: of the output's rows, columns and lanes; ``kept``: how many rows and columns of the tile are not
     beyond an edge; () for all. With ``add`` the output's values are added, else the bias from ``channel`` on
     (nothing if it has no elements).
     """
     signature = types.void(
-        products, at, apart, out, to, pitches, kept, bias, channel, add, down, outputs, order, lanes
+        products, at, apart, out, to, pitches, kept, bias, channel, add, down, outputs, order, near, lanes
     )
     height, width = len(down), len(order)
     matrix = cook_toom(len(outputs), width - len(outputs) + 1).outputs
@@ -232,7 +255,7 @@ def transform_products(
         results = vectors.both_ways(matrix, tile)
 
         target = builder.gep(_data(context, builder, signature.args[3], out), [to])
-        row_pitch, column_pitch = (builder.extract_value(pitches, n) for n in range(2))
+        row_pitch, column_pitch, lane_pitch = (builder.extract_value(pitches, n) for n in range(3))
         whole = row_pitch.type
         limits = [builder.extract_value(kept, n) for n in range(len(signature.args[6]))]
         biases = context.make_array(signature.args[7])(context, builder, bias)
@@ -241,8 +264,12 @@ def transform_products(
         start = builder.select(biased, builder.gep(biases.data, [channel]), zeros)
 
         def write(value: Value, pointer: Any) -> None:
-            before = vectors.load(builder.select(add, pointer, start))
-            vectors.store(vectors.add(value, before), pointer)
+            source = builder.select(add, pointer, start)
+            if len(near):
+                vectors.store(vectors.add(value, vectors.load(source)), pointer)
+            else:
+                before = vectors.load(source, builder.select(add, lane_pitch, whole(1)))
+                vectors.store(vectors.add(value, before), pointer, lane_pitch)
 
         for y, values in enumerate(results):
             for x, value in enumerate(values):

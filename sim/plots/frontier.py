@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .style import (
     COLOURS,
     GREY,
+    LETTER_IN,
     TWO_COLUMNS_IN,
     bytes_label,
     legend,
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 FAMILIES: Mapping[str, tuple[str, str]] = {
     "direct": ("direct", "#BDBDBD"),
     "depthwise": ("depthwise", "#7D7D7D"),
-    "kn2": ("kn2row, kn2col", "#009E73"),
+    "kn2": ("kn2", "#009E73"),
     "mec": ("MEC", "#8FD3BC"),
-    "strip": ("im2row, im2col in strips", "#A9D6F5"),
+    "strip": ("strips", "#A9D6F5"),
     "im2row": ("im2row", "#56B4E9"),
     "im2col": ("im2col", "#0072B2"),
     "conv1x1": ("1x1 product", "#CC79A7"),
@@ -47,6 +48,12 @@ WIDE = 4.0
 LETTERED = 18
 """With more convolutions than this the cells have no room for names."""
 ROW_IN = 0.3
+LABELS_IN = 1.0
+"""Width that is left of the axes."""
+MARK = "black"
+"""The marked plan: no family's colour."""
+CROWDED = 40
+"""More points than this are drawn smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +93,12 @@ def time_against_memory(
     figure = new_figure(TWO_COLUMNS_IN, 2.6 + strip_in)
     if layers:
         upper, lower = figure.subplots(2, 1, height_ratios=(2.6, strip_in))
-        _strips(lower, [(label, plans[at]) for label, at in shown], layers)
+        _strips(lower, [(label, plans[at]) for label, at in shown], layers, plans[chosen])
     else:
         upper = figure.subplots()
     if title:
-        upper.set_title(literal(title), loc="left", fontweight="bold")
+        above = 6 if budget_bytes is None else 16  # the budget's label comes between
+        upper.set_title(literal(title), loc="left", fontweight="bold", pad=above)
     _staircase(upper, plans, chosen, chosen_label, memory_label, budget_bytes)
     if layers:
         _families(figure, [plans[at] for _, at in shown])
@@ -130,9 +138,9 @@ def _staircase(
         marker="o",
         linestyle="",
         color=COLOURS[0],
-        markersize=4.5,
+        markersize=4.5 if len(plans) <= CROWDED else 3,
         markeredgecolor="white",
-        markeredgewidth=0.5,
+        markeredgewidth=0.5 if len(plans) <= CROWDED else 0.2,
         clip_on=False,
         zorder=3,
     )
@@ -142,18 +150,17 @@ def _staircase(
             f"budget {bytes_label(budget_bytes)}",
             (budget_bytes, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(-3, -2),
+            xytext=(0, 2),
             textcoords="offset points",
-            ha="right",
-            va="top",
-            rotation=90,
+            ha="center",
+            va="bottom",
             color=GREY,
         )
     axes.plot(
         [memory[chosen]],
         [times[chosen]],
         marker="o",
-        color=COLOURS[1],
+        color=MARK,
         markersize=8,
         markeredgecolor="white",
         markeredgewidth=0.8,
@@ -168,21 +175,24 @@ def _staircase(
 
 def _name(axes: Axes, plan: PlottedPlan, label: str, unit: float) -> None:
     """Name the marked plan where the staircase cannot be: below it on its left, or above it on its right."""
+    text = f"{label}: {_amounts(plan)}"
     place = (plan.memory_bytes, plan.time_s / unit)
     at = axes.transAxes.inverted().transform(axes.transData.transform(place))
-    left = at[0] < 0.5
-    text = axes.annotate(
-        f"{label}: {_amounts(plan)}",
+    left = at[0] < len(text) * LETTER_IN / (TWO_COLUMNS_IN - LABELS_IN)
+    name = axes.annotate(
+        text,
         place,
         xytext=(7, 5) if left else (-7, -5),
         textcoords="offset points",
         ha="left" if left else "right",
         va="bottom" if left else "top",
-        color=COLOURS[1],
+        color=MARK,
         fontweight="bold",
         zorder=5,
     )
-    text.set_in_layout(False)
+    name.set_in_layout(False)
+    if left:  # a budget's line may run through it
+        name.set_bbox({"facecolor": "white", "alpha": 0.85, "linewidth": 0, "pad": 1})
 
 
 def _amounts(plan: PlottedPlan) -> str:
@@ -193,7 +203,7 @@ def _amounts(plan: PlottedPlan) -> str:
 
 def _digits(value: float) -> str:
     """Three significant digits, all of those before the point."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{value:.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _size(count: float) -> str:
@@ -208,10 +218,10 @@ def _time_axis(axes: Axes, fastest: float, slowest: float) -> float:
     """Set the axis of times, logarithmic where they span much; its lower end."""
     if fastest > 0 and slowest / fastest > WIDE:
         axes.set_yscale("log")
-        limits = (fastest / 1.6, slowest * 1.25)
+        limits = (fastest / 1.6, slowest * 1.5)
         log_ticks(axes.yaxis, *limits)
     else:
-        limits = (0.0, slowest * 1.12 or 1.0)
+        limits = (0.0, slowest * 1.2 or 1.0)
     axes.set_ylim(limits)
     return limits[0]
 
@@ -282,7 +292,9 @@ def _break(axes: Axes, start: float) -> None:
 # -- the primitives ---------------------------------------------------------------------------------------
 
 
-def _strips(axes: Axes, shown: Sequence[tuple[str, PlottedPlan]], layers: Sequence[str]) -> None:
+def _strips(
+    axes: Axes, shown: Sequence[tuple[str, PlottedPlan]], layers: Sequence[str], marked: PlottedPlan
+) -> None:
     """One row of cells a plan, one cell a convolution."""
     from matplotlib.patches import Rectangle
 
@@ -302,11 +314,25 @@ def _strips(axes: Axes, shown: Sequence[tuple[str, PlottedPlan]], layers: Sequen
     axes.set_ylim(len(shown), 0)
     axes.set_yticks([row + 0.5 for row in range(len(shown))], [""] * len(shown))
     for row, (label, plan) in enumerate(shown):
-        beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "annotation_clip": False}
+        beside: dict[str, Any] = {
+            "xycoords": ("axes fraction", "data"),
+            "ha": "right",
+            "annotation_clip": False,
+        }
         points: dict[str, Any] = {"textcoords": "offset points"}
-        axes.annotate(label, (0, row + 0.5), xytext=(-5, 0.5), va="bottom", **points, **beside)
+        weight = "bold" if plan is marked else "normal"
         axes.annotate(
-            _amounts(plan), (0, row + 0.5), xytext=(-5, -0.5), va="top", color=GREY, fontsize=7, **points, **beside
+            label, (0, row + 0.5), xytext=(-5, 0.5), va="bottom", fontweight=weight, **points, **beside
+        )
+        axes.annotate(
+            _amounts(plan),
+            (0, row + 0.5),
+            xytext=(-5, -0.5),
+            va="top",
+            color=GREY,
+            fontsize=7,
+            **points,
+            **beside,
         )
     axes.grid(False)
     axes.tick_params(length=0)

@@ -1,4 +1,4 @@
-"""The planner on triNNity's measurements: the frontier of AlexNet's five convolutions, and memory for two of them.
+"""The planner on triNNity's measurements: the frontier of AlexNet's convolutions, and two in one budget.
 
 The chain has no pooling between its convolutions: each one reads a tensor of its own size, which lies in the
 layout that the one before wrote. The first reads an image in chw.
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from ...devices.options import NetworkOptions, Option
+from ...policies.planning.baselines import equal_split, shared_arena
 from ...policies.planning.frontier import Frontier, Point, frontier
-from ...policies.planning.partition import DoesNotFitError, partition
+from ...policies.planning.memory import DoesNotFitError
+from ...policies.planning.partition import Partition, partition
 from ...primitives.layouts import LAYOUTS, Layout
 from ...primitives.published import PUBLISHED, READINGS, Reading
 from ...primitives.shape import ConvShape
@@ -94,9 +96,7 @@ class Chain:
 
     def chosen(self, point: Point) -> tuple[TrinnityPrimitive, ...]:
         """The primitive of every convolution."""
-        return tuple(
-            layer.primitives[at] for layer, at in zip(self.layers, point.choice[1:], strict=True)
-        )
+        return tuple(layer.primitives[at] for layer, at in zip(self.layers, point.choice[1:], strict=True))
 
     def time_ns(self, point: Point) -> float:
         """The plan's time as a sum of the numbers measured, nothing rounded."""
@@ -116,9 +116,11 @@ def transformed_ns(direct: Mapping[tuple[str, str], float], before: str, after: 
     if before == after:
         return []
     ways = [[direct[before, after]]] if (before, after) in direct else []
-    for via in LAYOUTS:
-        if via not in (before, after) and (before, via) in direct and (via, after) in direct:
-            ways.append([direct[before, via], direct[via, after]])
+    ways += [
+        [direct[before, via], direct[via, after]]
+        for via in LAYOUTS
+        if via not in (before, after) and (before, via) in direct and (via, after) in direct
+    ]
     return min(ways, key=math.fsum)
 
 
@@ -169,19 +171,20 @@ class Shared:
 def shared(chain: Chain, budget_bytes: int) -> Shared:
     """Two networks that are both the chain, within one budget."""
 
-    def both_ns(each_bytes: int) -> float | None:
-        try:
-            return 2 * chain.time_ns(chain.frontier.best(each_bytes))
-        except DoesNotFitError:
-            return None
+    def together_ns(found: Partition | None) -> float | None:
+        return None if found is None else math.fsum(chain.time_ns(point) for point in found.points)
 
+    both = (chain.frontier, chain.frontier)
     try:
-        found = partition([chain.frontier, chain.frontier], budget_bytes)
+        best = partition(both, budget_bytes)
     except DoesNotFitError:
-        best_ns = None
-    else:
-        best_ns = math.fsum(chain.time_ns(point) for point in found.points)
-    return Shared(budget_bytes, best_ns, both_ns(budget_bytes // 2), both_ns(budget_bytes))
+        best = None
+    return Shared(
+        budget_bytes,
+        together_ns(best),
+        together_ns(equal_split(both, budget_bytes)),
+        together_ns(shared_arena(both, budget_bytes)),
+    )
 
 
 def partitions(chain: Chain) -> list[Shared]:
