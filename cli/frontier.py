@@ -123,7 +123,7 @@ class _Marks:
 
 def _table(options: NetworkOptions, found: Frontier, marks: _Marks) -> Table:
     heads = ("memory", "bytes", "time", "ratio")
-    rows = table(*heads, "convolutions by", "", right=heads, wrap=("convolutions by", ""))
+    rows = table(*heads, "convolutions by", "", right=heads, gap=1, wrap=("convolutions by", ""))
     fastest_s = found.points[-1].time_s
     shown = _spread(len(found.points), marks.named())
     for at in shown:

@@ -342,7 +342,14 @@ def _layers(screen: Console, options: NetworkOptions, point: Point) -> None:
     found = price(options, point.choice)
     heads = ("ms", "workspace")
     rows = table(
-        "layer", "primitive", "layouts", *heads, "transforms", right=heads, wrap=("layer", "transforms")
+        "layer",
+        "primitive",
+        "layouts",
+        *heads,
+        "transforms",
+        right=heads,
+        gap=1,
+        wrap=("layer", "transforms"),
     )
     for index, (layer, own, cost) in enumerate(
         zip(options.network.layers, chosen(options, point), found.layers, strict=True)

@@ -22,7 +22,9 @@ MEMORY_HELP = (
 )
 PROFILE_HELP = "Measured primitives: a .csv file or a name; default: those that come with edgesched."
 DEVICE_HELP = "Plan for this board instead of for a profile."
-_VARIANT = re.compile(r"-(?:sum2d|scan|copy-[a-z]+|gemm|partition|vec-\d+|(?:ab|abt|atb|atbt)|ik|ki)(?=-|$)")
+_VARIANT = re.compile(
+    r"-(?:sum2d|scan|copy-[a-z]+|gemm|partition|vec-\d+|ab|abt|atb|atbt|ik|ki|chw|hwc|hcw)(?=-|$)"
+)
 _TILES = re.compile(r"winograd-(\d+(?:x\d+)?)-\d+(?:x\d+)?")
 
 
@@ -47,7 +49,7 @@ class Memory(StrEnum):
 
 def abbreviated(name: str) -> str:
     """A primitive without its variant: ``im2row``, ``kn2row-aa``, ``wino-2x2``."""
-    return _TILES.sub(r"wino-\1", _VARIANT.sub("", name))
+    return _TILES.sub(r"wino-\1", _VARIANT.sub("", name)).removeprefix("conv-")
 
 
 def family(name: str) -> str:

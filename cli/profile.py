@@ -152,6 +152,10 @@ def device(
     profile: Annotated[
         Path | None, typer.Option(help="A profile made here, which the board will name.", show_default=False)
     ] = None,
+    primitives_profile: Annotated[
+        Path | None,
+        typer.Option("--primitives", help="A primitive profile made here, likewise.", show_default=False),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The board's name; default: the file's.")] = None,
     storage: Annotated[
         Path | None,
@@ -166,7 +170,15 @@ def device(
 
     check_target("--out", out)
     with _one_message():
-        profile_device(out, profile=profile, name=name, storage=storage, threads=threads, tell=message)
+        profile_device(
+            out,
+            profile=profile,
+            primitives=primitives_profile,
+            name=name,
+            storage=storage,
+            threads=threads,
+            tell=message,
+        )
     message(f"wrote {out}")
 
 

@@ -89,9 +89,15 @@ class Storage(_Part):
     kind: str = ""
     read_bytes_per_s: Rate | None = None
     request_s: Seconds = 0.0
-    reads: Literal["cached", "direct", "mapped"] = "cached"
-    """How weights are read: through the page cache (a profile's warm times), past it (its cold times), or by
-    touching a mapped file, whose pages are clean: without room they leave and are read again."""
+    total_bytes: Annotated[int, Field(gt=0, le=1 << 50)] | None = None
+    """What the weights of all networks together may take of it; None: no limit."""
+    reads: Literal["cached", "direct", "mapped", "in-place"] = "cached"
+    """How weights are read: through the page cache (a profile's warm times), past it (its cold times), by
+    touching a mapped file, whose pages are clean: without room they leave and are read again; or where they
+    lie, in flash: nothing is loaded or resident, and executing reads them at ``read_bytes_per_s``."""
+    prefetch: bool = True
+    """In place: whether reading weights goes on beside computing, so that the longer of both counts; else
+    one waits for the other."""
     pace_bytes_per_s: Rate | None = None
     """Loads together read at most so fast, simulated or replayed: a slower device than the one measured."""
 
@@ -109,6 +115,9 @@ class Runtime(_Part):
     """
 
     version: Literal["A", "B"] = "B"
+    element_bytes: Literal[1, 2, 4] = 4
+    """Bytes of a value: networks are described in float32, what they take scales by element_bytes / 4. Biases
+    (one for each output channel) keep 4 bytes."""
     threads: Annotated[int, Field(ge=1, le=4096)] = 1
     """Threads that compute one task: which of a profile's rows counts where it has several."""
     dispatch_s: Seconds = 0.0

@@ -64,6 +64,6 @@ class Winograd(Primitive):
 
     @property
     def sized(self) -> tuple[tuple[int, ...], ...]:
-        """``down``, ``outputs``, ``order``, ``near`` of the kernels: tuples of which only the lengths count."""
+        """``down``, ``outputs``, ``order``, ``near`` of the kernels: tuples whose lengths count."""
         lengths = self.t if self.both_ways else 1, self.m, self.t, int(self.in_layout == "hwc")
         return tuple((0,) * length for length in lengths)

@@ -10,6 +10,7 @@ from conv_reference import convolve
 
 from edgesched.primitives.arena import Arena
 from edgesched.primitives.convolutions import fft
+from edgesched.primitives.fourier import backward_matrix, forward_matrix
 from edgesched.primitives.primitive import Array
 from edgesched.primitives.shape import ConvShape
 
@@ -78,9 +79,9 @@ def test_makes_no_array(name: str) -> None:
 def test_the_matrices_are_the_discrete_fourier_transform(period: int) -> None:
     signal = np.random.default_rng(period).standard_normal(period)
     spectrum = np.fft.rfft(signal)
-    forward = fft.forward_matrix(period, period) @ signal
+    forward = forward_matrix(period, period) @ signal
     np.testing.assert_allclose(forward, np.concatenate([spectrum.real, spectrum.imag]), atol=1e-12)
-    back = forward @ fft.backward_matrix(period, -1, period)
+    back = forward @ backward_matrix(period, -1, period)
     np.testing.assert_allclose(back, np.roll(signal, 1), atol=1e-12)
 
 

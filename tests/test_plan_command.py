@@ -16,6 +16,7 @@ from edgesched.cli.main import main
 from edgesched.cli.plan import Objective
 from edgesched.cli.planned import Memory, abbreviated, family
 from edgesched.cli.primitives import EXAMPLES, PROBES, parse_shape
+from edgesched.devices import boards
 from edgesched.devices.implementing import options_from_profile
 from edgesched.devices.reading import InputError
 from edgesched.policies.planning.memory import MEMORIES
@@ -183,6 +184,8 @@ def test_every_family_has_a_colour_and_every_name_a_short_one() -> None:
     assert {family(name) for name in (*LIBRARY, *PUBLISHED)} <= set(FAMILIES)
     assert family("no-such-primitive") == "other"
     assert abbreviated("winograd-2x2-3x3-vec-4") == "wino-2x2"
+    assert abbreviated("winograd-chw-4x4-5x5-rows-4") == "wino-4x4-rows-4"
+    assert abbreviated("conv-1x1-gemm-atb-ik") == "1x1"
     assert abbreviated("im2row-copy-short-abt-ki") == "im2row"
     assert abbreviated("kn2row-aa-ab") == "kn2row-aa"
     assert abbreviated("im2row-strip-4-scan-ab-ik") == "im2row-strip-4"
@@ -320,6 +323,19 @@ def test_a_wrong_plan_is_one_message(
     assert (code, out) == (2, "")
     assert said in err
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_plan_for_a_board(call: Call, tmp_path: Path, profile: Path) -> None:
+    board = boards.load("ideal").model_dump(mode="json", exclude_none=True)
+    board["cost"] = {"primitives": str(profile)}
+    path = tmp_path / "board.yaml"
+    path.write_text(json.dumps(board), encoding="utf-8")
+    _, _, on_board = planned(call, tmp_path, "plan", "AlexNet", "--device", path)
+    _, _, on_profile = planned(call, tmp_path, "plan", "AlexNet", "--profile", profile)
+    assert on_board["plan"] == on_profile["plan"]
+    code, _, err = call("plan", "AlexNet", "--device", "ideal")
+    assert code == 2
+    assert "knows no primitives" in err
 
 
 def test_a_profile_that_is_not_there(call: Call, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,14 +13,14 @@ from planning_cases import brute_force, entangled, every_price, random_case
 
 from edgesched.devices.options import NetworkOptions, Option
 from edgesched.policies.planning import frontier as frontier_module
-from edgesched.policies.planning.elimination import elimination_order
+from edgesched.policies.planning.elimination import TooWideError, elimination_order
 from edgesched.policies.planning.frontier import Frontier, Point, frontier, least_bytes, solve
 from edgesched.policies.planning.labels import LabelSearch, TooManyError
 from edgesched.policies.planning.memory import MEMORIES, DoesNotFitError, Memory
 from edgesched.policies.planning.milp import Programme
-from edgesched.policies.planning.pricing import InfeasiblePlanError, price
+from edgesched.policies.planning.pricing import InfeasiblePlanError, Pricer, price
 from edgesched.policies.planning.problem import problem
-from edgesched.policies.planning.search import Search, TooWideError
+from edgesched.policies.planning.search import Search
 from edgesched.policies.planning.transforms import NoPlanError, PlanningError, paths, picoseconds
 from edgesched.primitives.layouts import LAYOUTS
 from edgesched.workloads import catalogue
@@ -90,15 +91,14 @@ def test_programmes_find_the_same_frontiers(memory: Memory) -> None:
     for seed in range(8):
         options = random_case(2 * CASES + seed, most_layers=5)
         expected = brute_force(options)[memory]
-        choices = Programme(problem(options, memory)).sweep(None)
-        prices = [price(options, choice) for choice in choices]
-        assert [(own.memory_bytes(memory), own.time_ps) for own in prices] == expected
+        points = Programme(problem(options, memory)).sweep(None)
+        assert [(own.memory_bytes, own.time_ps) for own in points] == expected
 
 
 def test_entangled_networks_are_solved_as_programmes() -> None:
     options = entangled(1, 10)
     stated = problem(options, "total")
-    with pytest.raises(TooManyError):
+    with pytest.raises(TooWideError):
         LabelSearch(stated)
     own = frontier(options, "total")
     tables = frontier(options, "peak-live")
@@ -114,7 +114,7 @@ def test_too_wide_falls_back_to_programmes(monkeypatch: pytest.MonkeyPatch) -> N
     expected = brute_force(options)
 
     def refuse(*_: object) -> None:
-        raise TooWideError("too wide")
+        raise TooWideError("n", 3**20, 3**8)
 
     monkeypatch.setattr(frontier_module, "Search", refuse)
     monkeypatch.setattr(frontier_module, "LabelSearch", refuse)
@@ -127,6 +127,33 @@ def test_too_wide_falls_back_to_programmes(monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(DoesNotFitError) as caught:
             solve(options, memory, least[0] - 1)
         assert caught.value.demand_bytes == least[0]
+
+
+def test_too_many_plans_leave_single_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = random_case(2)
+    stated = problem(options, "total")
+    with pytest.raises(TooManyError, match="at_most_bytes"):
+        LabelSearch(stated, most_pairs=3)
+    monkeypatch.setattr(
+        frontier_module, "LabelSearch", lambda stated, at_most, pairs: LabelSearch(stated, at_most, 3)
+    )
+    with pytest.raises(PlanningError, match="single budget"):
+        frontier(options, "total")
+    memory, time_ps = brute_force(options)["total"][0]
+    point = solve(options, "total", memory)
+    assert (point.memory_bytes, picoseconds(point.time_s)) == (memory, time_ps)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_a_search_that_counts_otherwise_than_pricing_is_not_believed(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = random_case(2)
+    slower = tuple(tuple(replace(o, execute_s=o.execute_s + 1e-12) for o in own) for own in options.layers)
+    other = Pricer(replace(options, layers=slower))
+    monkeypatch.setattr(frontier_module, "Pricer", lambda _: other)
+    with pytest.raises(RuntimeError, match="the search counted"):
+        frontier(options, memory)
 
 
 def test_a_sweep_that_would_take_too_long_says_what_to_ask_for() -> None:
@@ -308,9 +335,9 @@ def test_large_branching_networks_agree_with_programmes(memory: Memory) -> None:
     own = frontier(options, memory)
     assert len(own.points) > 10
     middle = own.points[len(own.points) // 2]
-    _, priced = Programme(problem(options, memory)).best(middle.memory_bytes)
-    assert priced.time_s == pytest.approx(middle.time_s, rel=1e-12)
-    assert priced.memory_bytes(memory) == middle.memory_bytes
+    programmed = Programme(problem(options, memory)).best(middle.memory_bytes)
+    assert programmed.time_ps == picoseconds(middle.time_s)
+    assert programmed.memory_bytes == middle.memory_bytes
     assert solve(options, memory, middle.memory_bytes).time_s == middle.time_s
 
 

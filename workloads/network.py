@@ -79,6 +79,8 @@ class Network:
     load_copies: int = 1
     arena_bytes: int = 0
     """Planned arena that all outputs of one inference share; 0: none is planned."""
+    element_bytes: int = FLOAT32_BYTES
+    """Bytes of a value of weights and outputs; what a device stores in fewer is scaled once."""
     description: str = ""
     source: str = ""
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ...devices.model import Device
+from ...traces.primitives import read_primitives
 from ...traces.profile import read_profile
 from ...traces.table import write_atomically
 from ..bundles.cache import cache_folder
@@ -49,6 +50,7 @@ def profile_device(
     out: Path,
     *,
     profile: Path | None = None,
+    primitives: Path | None = None,
     name: str | None = None,
     storage: Path | None = None,
     threads: int = 1,
@@ -57,16 +59,20 @@ def profile_device(
     """Measure this machine, less than 90 s, and write it as a board to ``out``; returns it.
 
     ``profile`` is what ``profile_networks`` wrote: the board names it, and gets rates for networks that it
-    lacks. ``name`` is the board's (``out`` without its suffix). ``storage`` is a folder on the disk to
-    measure (where layer bundles are kept). ``threads`` compute one task.
+    lacks. ``primitives`` is what ``profile_primitives`` wrote, for policies that plan primitives. ``name`` is
+    the board's (``out`` without its suffix). ``storage`` is a folder on the disk to measure (where layer
+    bundles are kept). ``threads`` compute one task.
 
     Raises ValueError: BoardFileError, what a part that measures raised, or ProfileError where ``out`` cannot
     be written.
     """
     if out.suffix.lower() not in (".yaml", ".yml"):
         raise BoardFileError(f"{out}: is to be a board, whose name ends in .yaml")
-    if profile is not None and profile.suffix.lower() != ".csv":
-        raise BoardFileError(f"{profile}: is no profile; the name of one ends in .csv")
+    for given in (profile, primitives):
+        if given is not None and given.suffix.lower() != ".csv":
+            raise BoardFileError(f"{given}: is no profile; the name of one ends in .csv")
+    if primitives is not None:
+        read_primitives(primitives)  # wrong files are found out before anything is measured
     say = tell or (lambda text: None)
     if (warning := unrest()) is not None:
         say(f"warning: {warning}")
@@ -74,12 +80,17 @@ def profile_device(
     board = _described(name or out.stem, threads)
     if profile is not None:
         _put_costs(board, read_profile(str(profile.absolute())), Path(os.path.relpath(profile, out.parent)))
-    else:
+    elif primitives is None:
         board.assumed["cost"] = "nothing: without a profile it is not known what layers cost"
+    if primitives is not None:
+        path = Path(os.path.relpath(primitives, out.parent)).as_posix()
+        board.data["cost"] = {**board.data.get("cost", {}), "primitives": path}
     disk = storage or cache_folder()
     disk.mkdir(parents=True, exist_ok=True)
     say(f"reading from the disk of {disk}")
     _put_storage(board, disk)
+    if primitives is not None and profile is None:
+        _put_loads(board)
     with tempfile.TemporaryDirectory(dir=disk, prefix="measuring-") as scratch, Bench() as bench:
         compute, memory = beside.make_bundles(Path(scratch))
         say("handing tasks to workers")
@@ -133,6 +144,16 @@ def _put_storage(board: _Board, folder: Path) -> None:
         f"direct reads of 64 MiB, median of 5 rounds; from slowest to fastest {rate.spread:.0%} of it"
     )
     board.measured["storage.request_s"] = "direct reads of 4 KiB at random places, median of 200"
+
+
+def _put_loads(board: _Board) -> None:
+    """Loading at the storage's rate, where no profile has measured it."""
+    storage = board.data["storage"]
+    board.data["cost"] |= {
+        "load_call_s": storage["request_s"],
+        "load_byte_s": _rounded(1 / storage["read_bytes_per_s"]),
+    }
+    board.assumed["cost.load_byte_s"] = "as storage.read_bytes_per_s, which is of large direct reads"
 
 
 def _put_dispatch(board: _Board, bench: Bench, cpus: Sequence[int]) -> None:
@@ -191,11 +212,13 @@ def _rounded(value: float) -> float:
 def _text(board: _Board, out: Path) -> str:
     """The board as YAML."""
     command = f"{COMMAND} --out {out.name}"
-    profile = board.data.get("cost", {}).get("profile")
+    for key in ("profile", "primitives"):
+        if path := board.data.get("cost", {}).get(key):
+            command += f" --{key} {path}"
     data = {
         **board.data,
         "calibration": {
-            "command": f"{command} --profile {profile}" if profile else command,
+            "command": command,
             "measured": board.measured,
             "assumed": board.assumed,
             "fitted": board.fitted,

@@ -12,6 +12,15 @@ import math
 from collections.abc import Iterable, Mapping
 
 
+class TooWideError(ValueError):
+    """Too many layouts hang together for tables."""
+
+    def __init__(self, network: str, cells: int, most_cells: int) -> None:
+        super().__init__(
+            f"{network}: {cells} combinations of layouts hang together, at most {most_cells} can be tabled"
+        )
+
+
 def elimination_order(scopes: Iterable[Iterable[int]], sizes: Mapping[int, int]) -> tuple[list[int], int]:
     """Every variable once, in the order of deciding it, and the cells of the largest joined table.
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...devices.options import NetworkOptions
+from .elimination import TooWideError
 from .labels import MOST_PAIRS, LabelSearch, TooManyError, falls
 from .memory import DoesNotFitError, Memory
 from .milp import Programme
 from .pricing import Pricer
-from .problem import Problem, problem
-from .search import Search, TooWideError
-from .transforms import NoPlanError
+from .problem import Found, Problem, problem
+from .search import Search
+from .transforms import NoPlanError, PlanningError
 
 PEAKS: frozenset[Memory] = frozenset({"peak-workspace", "peak-live"})
 """Definitions by which memory is the largest of the layers' peaks; by the others something adds up."""
@@ -74,18 +75,20 @@ def frontier(options: NetworkOptions, memory: Memory, *, at_most_bytes: int | No
     """Every plan of the network worth having, as far as its memory is at most ``at_most_bytes``.
 
     Exact: found by tables for every bound at once (``peak-workspace``, ``peak-live``) or by sets of labels
-    (``total``, ``no-reuse``); where these would become too large, by HiGHS, budget after budget. Raises
+    (``total``, ``no-reuse``); where too many layouts hang together, by HiGHS, budget after budget. Raises
     ``NoPlanError`` where layouts cannot be connected, ``DoesNotFitError`` with the least demand where nothing
     fits, and ``PlanningError`` where the frontier is too large.
     """
     stated = problem(options, memory)
     try:
-        choices = _peaks(stated, at_most_bytes) if memory in PEAKS else _sums(stated, at_most_bytes)
-    except (TooWideError, TooManyError):
-        choices = Programme(stated).sweep(at_most_bytes)
-    if not choices:
+        found = _peaks(stated, at_most_bytes) if memory in PEAKS else _sums(stated, at_most_bytes)
+    except TooWideError:
+        found = Programme(stated).sweep(at_most_bytes)
+    except TooManyError as error:
+        raise PlanningError(str(error)) from None
+    if not found:
         raise _nothing_fits(stated, at_most_bytes)
-    return Frontier(options.network.name, memory, _priced(options, memory, choices))
+    return Frontier(options.network.name, memory, _priced(stated, found))
 
 
 def solve(options: NetworkOptions, memory: Memory, budget_bytes: int) -> Point:
@@ -96,22 +99,20 @@ def solve(options: NetworkOptions, memory: Memory, budget_bytes: int) -> Point:
     """
     stated = problem(options, memory)
     try:
-        choices = (
-            _fastest(stated, budget_bytes) if memory in PEAKS else _sums(stated, budget_bytes, FEW_PAIRS)
-        )
+        found = _fastest(stated, budget_bytes) if memory in PEAKS else _sums(stated, budget_bytes, FEW_PAIRS)
     except (TooWideError, TooManyError):
-        choices = [Programme(stated).best(budget_bytes)[0]]
-    if not choices:
+        found = [Programme(stated).best(budget_bytes)]
+    if not found:
         raise _nothing_fits(stated, budget_bytes)
-    return _priced(options, memory, choices[-1:])[-1]
+    return _priced(stated, found[-1:])[-1]
 
 
-def _peaks(stated: Problem, at_most_bytes: int | None) -> list[tuple[int, ...]]:
+def _peaks(stated: Problem, at_most_bytes: int | None) -> list[Found]:
     search = Search(stated)
-    return search.staircase(search.bounds(at_most_bytes)).choices
+    return search.staircase(search.bounds(at_most_bytes))
 
 
-def _fastest(stated: Problem, budget_bytes: int) -> list[tuple[int, ...]]:
+def _fastest(stated: Problem, budget_bytes: int) -> list[Found]:
     """The last point of the staircase alone: the least bound at which the time is that of the budget."""
     search = Search(stated)
     bounds = search.bounds(budget_bytes)
@@ -127,10 +128,10 @@ def _fastest(stated: Problem, budget_bytes: int) -> list[tuple[int, ...]]:
             int(trial[first - 1]) + 1 if first else low,
             int(trial[first]) if first < len(trial) else high,
         )
-    return search.staircase(bounds[low : low + 1]).choices
+    return search.staircase(bounds[low : low + 1])
 
 
-def _sums(stated: Problem, at_most_bytes: int | None, most_pairs: int = MOST_PAIRS) -> list[tuple[int, ...]]:
+def _sums(stated: Problem, at_most_bytes: int | None, most_pairs: int = MOST_PAIRS) -> list[Found]:
     search = LabelSearch(stated, at_most_bytes, most_pairs)
     labels = search.labels
     if labels is None:
@@ -139,18 +140,23 @@ def _sums(stated: Problem, at_most_bytes: int | None, most_pairs: int = MOST_PAI
     order = np.lexsort((labels.time_ps, memory))
     if at_most_bytes is not None:
         order = order[memory[order] <= at_most_bytes]
-    return search.choices(order[falls(labels.time_ps[order])])
+    rows = order[falls(labels.time_ps[order])]
+    return list(map(Found, memory[rows].tolist(), labels.time_ps[rows].tolist(), search.choices(rows)))
 
 
-def _priced(options: NetworkOptions, memory: Memory, choices: Sequence[tuple[int, ...]]) -> tuple[Point, ...]:
-    pricer = Pricer(options)
-    points: list[Point] = []
-    for choice in choices:
+def _priced(stated: Problem, found: Sequence[Found]) -> tuple[Point, ...]:
+    """The plans at the prices that pricing says. Raises ``RuntimeError`` where a search counted otherwise."""
+    pricer = Pricer(stated.options)
+    points = []
+    for memory_bytes, time_ps, choice in found:
         own = pricer.price(choice)
-        point = Point(own.memory_bytes(memory), own.time_s, choice)
-        if points and not (points[-1].memory_bytes < point.memory_bytes and points[-1].time_s > point.time_s):
-            raise RuntimeError(f"{options.network.name}: search and pricing disagree on {choice} ({memory})")
-        points.append(point)
+        priced = own.memory_bytes(stated.memory), own.time_ps
+        if priced != (memory_bytes, time_ps):
+            raise RuntimeError(
+                f"{stated.options.network.name} ({stated.memory}), {choice}: the search counted "
+                f"{memory_bytes} bytes and {time_ps} ps, pricing {priced[0]} and {priced[1]}"
+            )
+        points.append(Point(memory_bytes, own.time_s, choice))
     return tuple(points)
 
 
@@ -170,7 +176,7 @@ def least_bytes(options: NetworkOptions, memory: Memory) -> int | None:
         search = Search(stated)
     except TooWideError:
         smallest = Programme(stated).smallest()
-        return None if smallest is None else smallest[1].memory_bytes(memory)
+        return None if smallest is None else smallest.memory_bytes
     bounds = search.bounds()
     added = search.costs(bounds, cost=lambda label: label.added_bytes, transforms=False)
     demand = float((added + bounds).min())

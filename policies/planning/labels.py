@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .elimination import elimination_order
+from .elimination import TooWideError, elimination_order
 from .problem import Array, Cell, Problem, Stage
 
 MOST_PAIRS = 400_000_000
@@ -29,7 +29,7 @@ _EARLIER = np.triu(np.ones((_SQUARE, _SQUARE), bool), 1)
 
 
 class TooManyError(ValueError):
-    """There are too many plans worth having, or too many layouts hang together."""
+    """There are too many plans worth having."""
 
 
 class Labels(NamedTuple):
@@ -60,7 +60,7 @@ class Table:
 
 
 class LabelSearch:
-    """The search of one problem. Raises ``TooManyError``."""
+    """The search of one problem. Raises ``TooWideError`` and ``TooManyError``."""
 
     def __init__(
         self, problem: Problem, at_most_bytes: int | None = None, most_pairs: int = MOST_PAIRS
@@ -69,7 +69,7 @@ class LabelSearch:
         self._pairs_left = most_pairs
         order, size = elimination_order(problem.scopes, problem.sizes)
         if size > MOST_CELLS:
-            raise TooManyError(f"{problem.options.network.name}: too many layouts hang together")
+            raise TooWideError(problem.options.network.name, size, MOST_CELLS)
         tables = [table for stage in problem.stages for table in self._tables(stage)]
         self._at_most_bytes = at_most_bytes
         self._least_bytes = sum(table.least_bytes for table in tables)
@@ -99,16 +99,14 @@ class LabelSearch:
             workspace = np.array([label.workspace_bytes for label in cell], np.int64)
             if not coupled:
                 peak = np.maximum(workspace + stage.base_bytes, floor)
-                labels = Labels(time, added, peak, option)
-                cells[where] = labels.at(unbeaten(labels))
+                cells[where] = _own(Labels(time, added, peak, option))
                 continue
             transforms, highest, held = stage.transforms
             for before in itertools.product(*(range(size) for size in shape)):
                 at = (*before, where[0])
                 if np.isfinite(transforms[at]):
                     peak = np.maximum(workspace + held[at], max(floor, int(highest[at])))
-                    labels = Labels(time + int(transforms[at]), added, peak, option)
-                    cells[*before, *where] = labels.at(unbeaten(labels))
+                    cells[*before, *where] = _own(Labels(time + int(transforms[at]), added, peak, option))
         least = min(label.added_bytes for cell in stage.cells.values() for label in cell)
         yield Table((*(stage.sources if coupled else ()), *stage.own), cells, stage.index, least)
         if not coupled:
@@ -142,16 +140,15 @@ class LabelSearch:
                     found.append(self._sum(present, value))
             if found:
                 union = Labels(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
-                union = union.at(self._fitting(union, least))
+                if self._at_most_bytes is not None:
+                    union = union.at(self._fitting(union, least, self._at_most_bytes))
                 cells[where] = union.at(unbeaten(union)) if len(found) > 1 else union
         return Table(scope, cells, least_bytes=least)
 
-    def _fitting(self, labels: Labels, least_bytes: int) -> Array:
-        """The rows that may end within the budget, if the rest adds the least it can."""
-        if self._at_most_bytes is None:
-            return np.arange(len(labels.time_ps))
+    def _fitting(self, labels: Labels, least_bytes: int, at_most_bytes: int) -> Array:
+        """The rows that may end within the budget, if the layers that are not among them add the least."""
         rest = self._least_bytes - least_bytes
-        return np.flatnonzero(labels.added_bytes + labels.peak_bytes + rest <= self._at_most_bytes)
+        return np.flatnonzero(labels.added_bytes + labels.peak_bytes + rest <= at_most_bytes)
 
     def _sum(self, sets: Sequence[Labels], value: int) -> Labels:
         """Every combination of one label of each set that no other beats."""
@@ -167,7 +164,11 @@ class LabelSearch:
         size = len(right.time_ps)
         self._pairs_left -= size * len(left.time_ps)
         if self._pairs_left < 0:
-            raise TooManyError(f"{self.problem.options.network.name}: too many plans are worth having")
+            raise TooManyError(
+                f"{self.problem.options.network.name}: too many plans are worth having by "
+                f"{self.problem.memory!r}; ask for a single budget (solve), for the frontier up to a lower "
+                f"at_most_bytes, or by 'peak-workspace' or 'peak-live'"
+            )
         kept: Labels | None = None
         rows = max(1, _BLOCK // size)
         for start in range(0, len(left.time_ps), rows):
@@ -210,6 +211,12 @@ class LabelSearch:
                     for where, which in _groups(table.scope, values, len(rows)):
                         chosen[which, table.stage] = table.cells[where].origin[rows_of[which], 0]
         return [tuple(row) for row in chosen.tolist()]
+
+
+def _own(labels: Labels) -> Labels:
+    """Labels of a layer's options, which beat one another only where their peaks count as the least."""
+    alike = len(labels.time_ps) > 1 and (labels.peak_bytes == labels.peak_bytes.min()).sum() > 1
+    return labels.at(unbeaten(labels)) if alike else labels
 
 
 def _groups(scope: tuple[int, ...], values: dict[int, Array], count: int) -> list[tuple[Cell, Array]]:

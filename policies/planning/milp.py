@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from .memory import DoesNotFitError
-from .pricing import Price, Pricer
-from .problem import Array, Problem, Stage
+from .pricing import Pricer
+from .problem import Array, Found, Problem, Stage
 from .transforms import NoPlanError, PlanningError
 
 MOST_SOLVES = 400
@@ -93,17 +93,17 @@ class Programme:
             held |= {column: tensor for column, count in steps.items() if count and tensor}
         self._rows.append((held | workspace | {self._peak: -1.0}, -math.inf, room))
 
-    def fastest(self, budget_bytes: int | None) -> tuple[tuple[int, ...], Price] | None:
+    def fastest(self, budget_bytes: int | None) -> Found | None:
         """The fastest plan within the budget; None where none fits."""
         limit = [] if budget_bytes is None else [(self._memory, budget_bytes / _KIB)]
         return self._solve(self._time, limit, budget_bytes)
 
-    def smallest(self, time_ps: int | None = None) -> tuple[tuple[int, ...], Price] | None:
+    def smallest(self, time_ps: int | None = None) -> Found | None:
         """The plan of least memory, at most that slow."""
         limit = [] if time_ps is None else [(self._time, (time_ps + 0.5) / _MICRO)]
         return self._solve(self._memory, limit, None)
 
-    def best(self, budget_bytes: int) -> tuple[tuple[int, ...], Price]:
+    def best(self, budget_bytes: int) -> Found:
         """The fastest plan within the budget, and of those the smallest. Raises ``DoesNotFitError``."""
         found = self.fastest(budget_bytes)
         if found is None:
@@ -111,27 +111,25 @@ class Programme:
             name = self.problem.options.network.name
             if least is None:
                 raise NoPlanError(f"{name}: no choice of primitives can be connected by transforms")
-            demand = least[1].memory_bytes(self.problem.memory)
-            raise DoesNotFitError(f"{name} ({self.problem.memory})", demand, budget_bytes)
-        smaller = self.smallest(found[1].time_ps)
-        return found if smaller is None or smaller[1].time_ps > found[1].time_ps else smaller
+            raise DoesNotFitError(f"{name} ({self.problem.memory})", least.memory_bytes, budget_bytes)
+        smaller = self.smallest(found.time_ps)
+        return found if smaller is None or smaller.time_ps > found.time_ps else smaller
 
-    def sweep(self, at_most_bytes: int | None, most_solves: int = MOST_SOLVES) -> list[tuple[int, ...]]:
-        """The choices of the frontier, one budget after the other: each a byte below the last plan's memory.
+    def sweep(self, at_most_bytes: int | None, most_solves: int = MOST_SOLVES) -> list[Found]:
+        """The frontier, one budget after the other: each a byte below the last plan's memory.
 
-        Raises ``PlanningError`` where there are more.
+        Raises ``PlanningError`` where there are more points than ``most_solves``.
         """
-        found: list[tuple[tuple[int, ...], int]] = []
+        points: list[Found] = []
         budget = at_most_bytes
         for _ in range(most_solves):
-            solved = self.fastest(budget)
-            if solved is None:
-                return [choice for choice, _ in reversed(found)]
-            choice, price = solved
-            if found and found[-1][1] == price.time_ps:
-                found.pop()
-            found.append((choice, price.time_ps))
-            budget = price.memory_bytes(self.problem.memory) - 1
+            found = self.fastest(budget)
+            if found is None:
+                return points[::-1]
+            if points and points[-1].time_ps == found.time_ps:
+                points.pop()
+            points.append(found)
+            budget = found.memory_bytes - 1
         raise PlanningError(
             f"{self.problem.options.network.name}: the frontier by {self.problem.memory!r} has more than "
             f"{most_solves} points that must be solved one by one; ask for a single budget (solve), for an "
@@ -140,7 +138,7 @@ class Programme:
 
     def _solve(
         self, aim: list[float], limits: list[tuple[list[float], float]], budget_bytes: int | None
-    ) -> tuple[tuple[int, ...], Price] | None:
+    ) -> Found | None:
         excluded: list[Row] = []
         while True:
             values = self._run(aim, limits, excluded)
@@ -148,8 +146,9 @@ class Programme:
                 return None
             choice = tuple(max(own, key=lambda c: values[c[1]])[0] for own in self._columns)
             price = self._pricer.price(choice)
-            if budget_bytes is None or price.memory_bytes(self.problem.memory) <= budget_bytes:
-                return choice, price
+            found = Found(price.memory_bytes(self.problem.memory), price.time_ps, choice)
+            if budget_bytes is None or found.memory_bytes <= budget_bytes:
+                return found
             picked = [c for own, at in zip(self._columns, choice, strict=True) for o, c in own if o == at]
             excluded.append((dict.fromkeys(picked, 1.0), -math.inf, len(picked) - 1.0))
 

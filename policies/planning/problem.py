@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,14 @@ from .transforms import LONGEST_PS, PlanningError, paths, picoseconds
 Array = np.ndarray[Any, Any]
 Cell = tuple[int, ...]
 """Positions of layouts in the domains of a layer's variables."""
+
+
+class Found(NamedTuple):
+    """One plan, as a search counted it; pricing must count the same."""
+
+    memory_bytes: int
+    time_ps: int
+    choice: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,24 +7,20 @@ the peak can take. The bounds are taken a few hundred at a time, so that tables 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .elimination import elimination_order
-from .problem import Array, Label, Problem, Stage
+from .elimination import TooWideError, elimination_order
+from .problem import Array, Found, Label, Problem, Stage
 
 COLUMNS = 512
-"""Bounds at a time."""
+"""Bounds at a time, fewer where tables are large."""
 MOST_CELLS = 3**11
 """Of a table, for each bound."""
+_TABLE = 1 << 22
 
 Cost = Callable[[Label], int]
-
-
-class TooWideError(ValueError):
-    """Too many layouts hang together for tables."""
 
 
 class Table(NamedTuple):
@@ -34,15 +30,6 @@ class Table(NamedTuple):
     values: Array
 
 
-@dataclass(frozen=True)
-class Found:
-    """What the search found for the bounds at which the time falls: the bounds, the times, the choices."""
-
-    bound_bytes: list[int]
-    cost: list[float]
-    choices: list[tuple[int, ...]]
-
-
 class Search:
     """The search of one problem. Raises ``TooWideError``."""
 
@@ -50,10 +37,8 @@ class Search:
         self.problem = problem
         self.order, cells = elimination_order(problem.scopes, problem.sizes)
         if cells > most_cells:
-            raise TooWideError(
-                f"{problem.options.network.name}: {cells} combinations of layouts hang together, at most "
-                f"{most_cells} can be tabled"
-            )
+            raise TooWideError(problem.options.network.name, cells, most_cells)
+        self._columns = max(8, min(COLUMNS, _TABLE // cells))
 
     def bounds(self, at_most_bytes: int | None = None) -> Array:
         """Every value that the peak can take, ascending."""
@@ -67,25 +52,24 @@ class Search:
         self, bounds: Array, cost: Cost = lambda label: label.time_ps, transforms: bool = True
     ) -> Array:
         """The least cost within every bound (ascending); infinite where there is no plan."""
-        parts = [
-            Columns(self, bounds[at : at + COLUMNS], cost, transforms).least
-            for at in range(0, len(bounds), COLUMNS)
-        ]
+        parts = [Columns(self, part, cost, transforms).least for part in self._parts(bounds)]
         return np.concatenate(parts) if parts else np.zeros(0)
 
-    def staircase(self, bounds: Array) -> Found:
-        """The fastest plan at every bound at which the least time falls."""
-        found = Found([], [], [])
+    def staircase(self, bounds: Array) -> list[Found]:
+        """The fastest plan at every bound (ascending) at which the least time falls."""
+        found: list[Found] = []
         best = np.inf
-        for at in range(0, len(bounds), COLUMNS):
-            columns = Columns(self, bounds[at : at + COLUMNS])
+        for part in self._parts(bounds):
+            columns = Columns(self, part)
             before = np.minimum.accumulate(np.concatenate([[best], columns.least]))
             falls = np.flatnonzero(columns.least < before[:-1])
             best = before[-1]
-            found.bound_bytes.extend(columns.bounds[falls].tolist())
-            found.cost.extend(columns.least[falls].tolist())
-            found.choices.extend(columns.choices(falls))
+            times = columns.least[falls].astype(np.int64).tolist()
+            found.extend(map(Found, part[falls].tolist(), times, columns.choices(falls)))
         return found
+
+    def _parts(self, bounds: Array) -> list[Array]:
+        return [bounds[at : at + self._columns] for at in range(0, len(bounds), self._columns)]
 
 
 class Columns:

@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..arena import Arena
+from ..fourier import as_real, backward_matrix, forward_matrix, frequencies, interleaved, turns
 from ..primitive import ELEMENT_BYTES, FLOAT, Array, Primitive, add_bias
 from ..shape import ConvShape
 
@@ -72,37 +73,6 @@ def _split(flat: Array, shapes: tuple[tuple[int, int], ...]) -> Iterator[Array]:
     yield flat[start:]
 
 
-def frequencies(period: int) -> int:
-    """Frequencies of real numbers with this period that determine the others."""
-    return period // 2 + 1
-
-
-def turns(rows: int, columns: int, period: int) -> Array:
-    """exp(-2 pi i row column / period) in complex double precision, exact at whole turns."""
-    steps = np.outer(np.arange(rows), np.arange(columns)) % period
-    return np.exp(-2j * np.pi * steps / period)
-
-
-def forward_matrix(size: int, period: int) -> Array:
-    """[2 F x size]: the real parts of all frequencies, then the imaginary ones, of ``size`` real numbers."""
-    spectrum = turns(frequencies(period), size, period)
-    return np.concatenate([spectrum.real, spectrum.imag])
-
-
-def backward_matrix(count: int, first: int, period: int) -> Array:
-    """[2 F x count]: real and imaginary parts of all frequencies to the numbers from place ``first`` on."""
-    places = np.arange(first, first + count) % period
-    waves = turns(frequencies(period), period, period).conj()[:, places] / period
-    # All but the constant and (of an even period) the fastest wave stand for two frequencies.
-    waves[1 : (period + 1) // 2] *= 2
-    return np.concatenate([waves.real, -waves.imag])
-
-
-def as_real(matrix: Array) -> Array:
-    """A complex matrix [a x b] as the real [2 a x 2 b] that does the same to real parts above imaginary ones."""
-    return np.block([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
-
-
 class Fourier2D(Fourier):
     """Spectra of whole images (2 Fh Fw elements each, Fh = H + P, Fw = (W + P) / 2 + 1)."""
 
@@ -146,15 +116,15 @@ class Fourier2D(Fourier):
         )
 
     def prepare(self, weights: Array, shape: ConvShape) -> Array:
-        """The matrices, then for each frequency and channel the real parts of all kernels and the imaginary."""
+        """The matrices, then for each frequency and channel all kernels' real parts and imaginary ones."""
         high, period, wide = self.sides(shape)
         stored = np.empty(self.weight_elements(shape), FLOAT)
         rows, columns, back_columns, back_rows, spectra = self.stored(stored, shape)
         rows[:] = forward_matrix(shape.width, period)
-        columns[:] = _interleaved(_interleaved(as_real(turns(high, shape.height, high)), 0), 1)
+        columns[:] = interleaved(interleaved(as_real(turns(high, shape.height, high)), 0), 1)
         places = np.arange(-shape.pad, shape.out_height - shape.pad) % high
         backward = as_real(turns(high, high, high).conj()[places] / high)
-        back_columns[:] = _interleaved(_interleaved(backward, 0), 1)
+        back_columns[:] = interleaved(interleaved(backward, 0), 1)
         back_rows[:] = backward_matrix(shape.out_width, -shape.pad, period)
         # Conjugate, because a convolution of networks does not mirror its kernel.
         down, along = turns(high, shape.kernel, high).conj(), turns(wide, shape.kernel, period).conj()
@@ -200,14 +170,11 @@ def _part(memory: Array, *sides: int) -> Array:
     return memory[: math.prod(sides)].reshape(sides)
 
 
-def _interleaved(matrix: Array, axis: int) -> Array:
-    """Real parts, then imaginary ones, along the axis: put side by side instead."""
-    halves = np.split(matrix, 2, axis)
-    return np.stack(halves, axis + 1).reshape(matrix.shape)
-
-
 class FourierRows(Fourier):
-    """Spectra of rows (2 F elements each, F = (W + P) / 2 + 1): a product for each frequency and kernel row."""
+    """Spectra of rows (2 F elements each, F = (W + P) / 2 + 1).
+
+    A matrix product for each frequency and kernel row.
+    """
 
     def __init__(self, name: str, rows: int | None) -> None:
         """``rows``: output rows that are in the workspace at once; None: all."""
@@ -256,8 +223,8 @@ class FourierRows(Fourier):
         stored = np.empty(self.weight_elements(shape), FLOAT)
         forward, backward, spectra = self.stored(stored, shape)
         # Real and imaginary part of a frequency side by side, as one matrix product needs them.
-        forward[:] = _interleaved(forward_matrix(shape.width, period), 0)
-        backward[:] = _interleaved(backward_matrix(shape.out_width, -shape.pad, period), 0)
+        forward[:] = interleaved(forward_matrix(shape.width, period), 0)
+        backward[:] = interleaved(backward_matrix(shape.out_width, -shape.pad, period), 0)
         along = turns(self.count(shape), shape.kernel, period).conj()
         parts = spectra.reshape(-1, shape.kernel, 2, shape.kernels, shape.channels)
         for i in range(shape.kernel):

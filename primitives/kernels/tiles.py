@@ -15,7 +15,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -29,6 +29,11 @@ LANE = ir.IntType(32)
 
 Value = Any
 """A vector of floats, one lane a channel, that is known when the code runs."""
+
+
+def generated(function: Any) -> Any:
+    """The function says which code stands where it is called; the type context that it takes is numba's."""
+    return intrinsic(function)
 
 
 class Lanes:
@@ -120,7 +125,7 @@ class Lanes:
         return results
 
     def both_ways(self, matrix: Matrix, tile: list[list[Value]]) -> list[list[Value]]:
-        """The matrix times a tile times the matrix transposed; a tile of one row is only multiplied along it."""
+        """The matrix times a tile times its transpose; a tile of one row is only multiplied along it."""
         if len(tile) > 1:
             columns = [self.product(matrix, list(column)) for column in zip(*tile, strict=True)]
             tile = [list(row) for row in zip(*columns, strict=True)]
@@ -150,7 +155,7 @@ def _zeros(context: Any, builder: Any, lanes: Lanes) -> Any:
     return builder.bitcast(place, FLOAT.as_pointer())
 
 
-@intrinsic
+@generated
 def transform_inputs(
     typing_context: Any,
     image: Any,
@@ -212,7 +217,7 @@ def transform_inputs(
     return signature, generate
 
 
-@intrinsic
+@generated
 def transform_products(
     typing_context: Any,
     products: Any,
@@ -233,9 +238,9 @@ def transform_products(
 ) -> Any:
     """Read a tile whose elements lie ``apart``, multiply it by A^T, and write m outputs (or m x m) at ``to``.
 
-    ``pitches``: of the output's rows, columns and lanes; ``kept``: how many rows and columns of the tile are not
-    beyond an edge; () for all. With ``add`` the output's values are added, else the bias from ``channel`` on
-    (nothing if it has no elements).
+    ``pitches``: of the output's rows, columns and lanes; ``kept``: how many rows and columns of the tile are
+    not beyond an edge; () for all. With ``add`` the output's values are added, else the bias from ``channel``
+    on (nothing if it has no elements).
     """
     signature = types.void(
         products, at, apart, out, to, pitches, kept, bias, channel, add, down, outputs, order, near, lanes

@@ -1,7 +1,7 @@
 """Loops over the tiles of an image that Winograd's primitives transform; tiles.py has what they do to one.
 
-``down``, ``outputs``, ``order`` and ``near`` are tuples whose lengths count (see tiles.py). ``sides`` are H, W
-and C of a flat image, whatever its layout, and ``pitches`` the distances of its rows, columns and channels.
+``down``, ``outputs``, ``order`` and ``near`` are tuples whose lengths count (see tiles.py). ``sides`` are H,
+W and C of a flat image, whatever its layout, and ``pitches`` the distances of its rows, columns and channels.
 
 Channels are taken eight at a time. Where that leaves some, the last eight of the inputs overlap the ones
 before; fewer than eight, and what is left of the outputs, are taken one at a time. Everything stands in one
