@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..policies.contract import Worker
 from ..policies.graph import Kind
+from ..runs.planrecord import plan_record
 from ..runs.power import power_of
 from ..runs.records import Records
 from ..runs.result import Infeasible, RunResult
@@ -96,6 +97,7 @@ def written(
         limit_bytes=device.memory.usable_bytes,
         trace=trace,
         power=power_of(device, workers),
+        plan=plan_record(setup),
         infeasible=_infeasible(setup, compositions, book, watch) if out_of_memory else None,
         cut_short=None if facts["outcome"] in ("done", "out of memory") else str(facts["message"]),
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..policies.contract import Worker
 from ..policies.scheduler import Job, Scheduler
 from ..runs.setup import Setup, set_up
+from ..workloads.network import FLOAT32_BYTES
 from .journal import Journal
 from .machine import host
 from .machine.cgroup import UNLIMITED_BYTES, MemoryGroup, Unavailable, sweep_stale
@@ -100,6 +101,12 @@ def _check(setup: Setup) -> Plan | None:
         raise ReplayError(
             f"device {device.name}: runtime.version is A, which is EdgeCaffe's of April 2020; a replay does "
             f"B: set device.runtime.version to B"
+        )
+    if device.storage.reads == "in-place" or device.runtime.element_bytes != FLOAT32_BYTES:
+        raise ReplayError(
+            f"device {device.name}: storage.reads is {device.storage.reads}, runtime.element_bytes is "
+            f"{device.runtime.element_bytes}; a replay loads weights and computes in float32: such a device "
+            f"is only simulated"
         )
     if device.runtime.outputs_lifetime != "arena" or device.runtime.load_copies:
         raise ReplayError(

@@ -6,7 +6,7 @@ import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .files import check_target, write_json
 from .replayed import progress_bar, show_facts
@@ -30,6 +30,7 @@ class _Fetched:
     seed: int
     limit_bytes: int | None
     infeasible: Infeasible | None
+    plan: dict[str, Any] | None
     trace: None = None
 
 
@@ -130,6 +131,7 @@ def _report(source: Source, run: RunFolder, address: Address, *, swept: bool) ->
         seed=run.info["seed"],
         limit_bytes=first["limit_bytes"],
         infeasible=None if short is None else Infeasible(**short),
+        plan=run.plan(),
     )
     summary = run.summary
     show_run(source.data, shown, summary["replications"], summary["together"], swept=swept, clock="measured")

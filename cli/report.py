@@ -44,6 +44,10 @@ class Shown(Protocol):
     def trace(self) -> Trace | None:
         """The tasks, to tell how many were not kept."""
 
+    @property
+    def plan(self) -> Mapping[str, Any] | None:
+        """What the policy decided before the run."""
+
 
 def show_run(
     data: Mapping[str, Any],
@@ -61,6 +65,9 @@ def show_run(
     screen = console()
     screen.print(_verdict(together["status"]), style=_style(together["status"]))
     screen.print(_circumstances(data, result, summaries, together, clock))
+    if result.plan is not None:
+        screen.print()
+        screen.print(_plan(result.plan))
     if result.infeasible is not None:
         screen.print()
         screen.print(_shortage(result))
@@ -144,6 +151,14 @@ def _rate(value: float | None) -> str:
 def _policy(policy: Mapping[str, Any]) -> str:
     parameters = ", ".join(f"{key}={value}" for key, value in policy.items() if key != "name")
     return f"{policy['name']} ({parameters})" if parameters else str(policy["name"])
+
+
+def _plan(plan: Mapping[str, Any]) -> Table:
+    """What was decided for every network before the run."""
+    rows = table("planned", "processor", "footprint", "alone", right=("footprint", "alone"))
+    for name, each in plan["networks"].items():
+        rows.add_row(name, each["processor"], size(each["footprint_bytes"]), seconds(each["solo_s"]))
+    return rows
 
 
 def _responses(summaries: Sequence[Mapping[str, Any]], together: Mapping[str, Any]) -> Table:

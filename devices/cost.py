@@ -122,10 +122,12 @@ def network_cost(
     execute_s: tuple[float, ...],
     expected_s: float | None = None,
     reservation_bytes: int | None = None,
+    in_place: bool = False,
 ) -> NetworkCost:
     """Put times and the runtime's memory rules together.
 
     ``expected_s`` None: the solo time; ``reservation_bytes`` None: the layer-wise peak by the model.
+    ``in_place``: weights stay where they are stored and take no memory.
     """
     layers = network.layers
     copies = network.load_copies if runtime.load_copies else 0
@@ -135,7 +137,7 @@ def network_cost(
     if alive:
         for index, layer in enumerate(layers):
             freed[network.last_use[index]] += layer.output_bytes
-    weights = [layer.weight_bytes for layer in layers]
+    weights = [0 if in_place else layer.weight_bytes for layer in layers]
     scratch = [layer.workspace_bytes + layer.scratch_bytes for layer in layers]
     outputs = [layer.output_bytes for layer in layers]
     bulk_outputs = max(network.live_bytes) if alive else sum(outputs)

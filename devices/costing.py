@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
+from ..primitives.shape import layer_key
+from ..traces.primitives import PrimitiveProfile, read_primitives
 from ..traces.profile import Profile, ProfileRow, read_profile
 from ..traces.published import network_keys
 from ..workloads.builder import leading_conv_layers
 from ..workloads.network import Layer, Network
 from .cost import NetworkCost, moved_bytes, network_cost
 from .model import Device, OpRates
+from .stored import as_stored, fetched_s
 
 GEMM_OPS = frozenset({"convolution", "depthwise", "fully-connected"})
 OTHER = "other"
+COSTLESS = frozenset({"input", "dropout", "split", "flatten", "reshape"})
+"""Operations that do nothing at inference."""
 
 
 class CostError(ValueError):
@@ -44,10 +51,11 @@ class CostModel:
             )
 
     def cost(self, network: Network) -> NetworkCost:
-        """The network's costs on the device.
+        """The network's costs on the device, which stores it as its runtime does.
 
         Raises ``CostError`` where a layer is neither in the profile nor covered by a rate.
         """
+        network = as_stored(network, self.device.runtime)
         rates = self.device.cost
         whole = self._row(network.name, None)
         keys = network_keys(network.name) if whole is None or whole.arena_bytes is None else None
@@ -61,6 +69,7 @@ class CostModel:
             execute_s=tuple(self.execute_s(network, index) for index in count),
             expected_s=None if keys is None else keys.expected_s,
             reservation_bytes=None if keys is None else keys.reservation_bytes,
+            in_place=self.device.storage.reads == "in-place",
         )
 
     def network(self, name: str) -> Network | None:
@@ -98,6 +107,8 @@ class CostModel:
         """Seconds to load one layer's weights, with the storage to itself."""
         cost = self.device.cost
         storage = self.device.storage
+        if storage.reads == "in-place":
+            return 0.0
         row = self._measured(network, index) or self._measured_at_another_size(network, index)
         measured = None if row is None else row.cold_load_s if storage.reads == "direct" else row.load_s
         if measured is not None:
@@ -117,9 +128,29 @@ class CostModel:
         row = self._measured(network, index)
         if row is not None and row.execute_s is not None:
             return row.execute_s * scale
+        if not cost.execute and cost.primitives is not None:
+            return self._fastest_primitive_s(network, index)
         rates = self._rates(layer)
         seconds = rates.call_s + layer.macs * rates.mac_s + moved_bytes(network, index) * rates.byte_s
-        return seconds * scale
+        return fetched_s(seconds * scale, layer.weight_bytes, self.device.storage)
+
+    @cached_property
+    def _primitives(self) -> PrimitiveProfile:
+        assert self.device.cost.primitives is not None
+        return read_primitives(self.device.cost.primitives)
+
+    def _fastest_primitive_s(self, network: Network, index: int) -> float:
+        """What a runtime that only looks at time takes, transforms between layouts not counted."""
+        if network.layers[index].op in COSTLESS:
+            return 0.0
+        rows = self._primitives.of(layer_key(network, index))
+        if not rows:
+            raise CostError(
+                f"device {self.device.name!r}: its primitive profile {self._primitives.source} lacks "
+                f"{layer_key(network, index)!r} ({network.name}, layer {network.layers[index].name!r}); "
+                f"measure it: edgesched profile primitives {network.name!r} --out FILE.csv"
+            )
+        return min(row.execute_s for row in rows)
 
     def _measured(self, network: Network, index: int) -> ProfileRow | None:
         return self._row(network.name, index)

@@ -31,6 +31,10 @@ def network_options(network: Network, device: Device, *, processor: str | None =
 
     Raises ``ImplementingError`` for a device that knows no primitives, and as ``options_from_profile`` does.
     """
+    if device.runtime.element_bytes == 1:
+        from . import microcontroller
+
+        return microcontroller.options(network, device)
     if device.cost.primitives is None:
         raise ImplementingError(
             f"device {device.name!r} knows no primitives: set cost.primitives to a primitive profile "

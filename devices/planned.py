@@ -42,7 +42,12 @@ def planned_cost(
         peak = max(peak, options.live_bytes[index] + most)
     arena = runtime.outputs_lifetime == "arena"
     layers = tuple(
-        replace(layer, weight_bytes=option.weight_bytes, workspace_bytes=0 if arena else count)
+        replace(
+            layer,
+            weight_bytes=option.weight_bytes,
+            workspace_bytes=0 if arena else count,
+            scratch_bytes=0 if arena else layer.scratch_bytes,
+        )
         for layer, option, count in zip(network.layers, chosen, scratch, strict=True)
     )
     stored = replace(network, layers=layers, arena_bytes=peak if arena else network.arena_bytes)

@@ -57,5 +57,6 @@ def _paths(direct: tuple[tuple[tuple[Layout, Layout], float], ...]) -> Mapping[t
                 if via not in (before, after) and (before, via) in seconds and (via, after) in seconds
             ]
             if ways:
-                found[before, after] = min(ways, key=lambda way: (way.time_s, len(way.steps)))
+                # In picoseconds, so that sums which only differ by rounding are the tie that they are.
+                found[before, after] = min(ways, key=lambda way: (round(way.time_s * 1e12), len(way.steps)))
     return found

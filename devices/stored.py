@@ -29,7 +29,6 @@ def as_stored(network: Network, runtime: Runtime) -> Network:
     return replace(
         network,
         layers=tuple(_stored(network, index, size) for index in range(len(network.layers))),
-        arena_bytes=_scaled(network.arena_bytes, size),
         element_bytes=size,
     )
 

@@ -11,12 +11,15 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..devices.costing import CostError
+from ..devices.implementing import ImplementingError
 from ..devices.units import parse_bytes
 from .contract import Plan, PlanError, Policy, Worker, several_workers
 from .graph import NetworkGraph, linear
 from .planning.candidates import FOOTPRINT, Candidate, Candidates
 from .planning.memory import MEMORIES
-from .planning.partition import OBJECTIVES, Goal
+from .planning.partition import OBJECTIVES, Goal, PartitionError
+from .planning.transforms import PlanningError
 
 if TYPE_CHECKING:
     from ..devices.cost import NetworkCost
@@ -67,6 +70,8 @@ class Pareto(Policy):
         self.mapping = dict(processors or {})
         self.count = workers
         self.shared = arena == "shared"
+        self.reserved_base_bytes = 0
+        """What the counter of bookings holds before any network has booked."""
         self.candidates: Candidates | None = None
         self.chosen: dict[str, Candidate] = {}
         """Per network what was decided for it."""
@@ -76,9 +81,16 @@ class Pareto(Policy):
     def plan(self, networks: Sequence[NetworkCost], device: Device) -> Plan:
         """The budgets, primitives and processors that minimise the objective.
 
-        Where not even the least of all networks together fits, each gets its least and they take turns. Raises
-        ``PlanError`` for networks whose primitives the device does not know.
+        Where not even the least of all networks together fits, each gets its least, and they take turns.
+        Raises ``PlanError`` for networks whose primitives the device does not know.
         """
+        try:
+            return self._plan(networks, device)
+        except (CostError, ImplementingError, PartitionError, PlanningError) as error:
+            raise PlanError(str(error)) from error
+
+    def _plan(self, networks: Sequence[NetworkCost], device: Device) -> Plan:
+        self.reserved_base_bytes = device.runtime.reserved_base_bytes
         self.candidates = Candidates(device, self.memory)
         mapping = self._mapping(networks, device)
         fronts = [
@@ -101,6 +113,10 @@ class Pareto(Policy):
         """The processor of every network."""
         names = [processor.name for processor in device.processors]
         known = {cost.name for cost in networks}
+        for what, given in (("weights", self.goal.weights), ("deadlines_s", self.goal.deadlines_s)):
+            for network in given:
+                if network not in known:
+                    raise PlanError(f"{what}: {network!r} is none of the networks: {', '.join(known)}")
         for network, processor in self.mapping.items():
             if processor not in names:
                 raise PlanError(
@@ -150,7 +166,7 @@ class Pareto(Policy):
         return "" if chosen is None else chosen.processor
 
     def select(self, worker: Worker, ready: Ready, memory: Ledger) -> Entry | None:
-        """Go on with a network that has begun; else begin the first that fits beside those that are active."""
+        """Go on with a network that has begun; else begin the first that fits beside the active ones."""
         where = "" if self.shared else worker.processor
         entry = ready.first(_queue(where, started=True))
         if entry is not None:
@@ -158,7 +174,14 @@ class Pareto(Policy):
         waiting = _queue(where, started=False)
         if not memory.active:
             return ready.first(waiting)
-        return None if self.shared else ready.first(waiting, fitting=max(0, memory.unreserved_bytes))
+        return None if self.shared else ready.first(waiting, fitting=max(0, self.room_bytes(memory)))
+
+    def room_bytes(self, memory: Ledger) -> float:
+        """What no active network has booked of the limit and, where footprints share it, of the budget."""
+        room = memory.unreserved_bytes
+        if self.budget_bytes is None or self.memory != FOOTPRINT:
+            return room
+        return min(room, self.budget_bytes - (memory.reserved_bytes - self.reserved_base_bytes))
 
 
 def _queue(processor: str, *, started: bool) -> str:

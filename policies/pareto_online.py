@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .contract import Plan, PlanError
+from .contract import Plan
 from .graph import Kind, NetworkGraph
 from .pareto import Pareto
 from .planning.candidates import FOOTPRINT
@@ -72,10 +72,10 @@ class ParetoOnline(Pareto):
 
     def variant(self, job: Job, ready: Ready, memory: Ledger) -> NetworkGraph | None:
         """The job's graph under the plan that its share of the free memory allows."""
+        assert self.candidates is not None
         name = job.network.name
-        if name not in self._fronts:
-            raise PlanError(f"{name!r} was not among the networks that were planned")
-        chosen = self._share(name, self._behind(job, ready, memory), self._free_bytes(memory))
+        free_bytes = int(max(0, min(self.room_bytes(memory), self.candidates.room_bytes)))
+        chosen = self._share(name, self._behind(job, ready, memory), free_bytes)
         last = self._last.get(name, chosen)
         self._last[name] = chosen
         switch_s = self.switch_loads * chosen.changed_load_s(last)
@@ -92,16 +92,6 @@ class ParetoOnline(Pareto):
         task = job.graph.tasks[job.graph.first]
         waiting = (entry[3].network.name for entry in ready.entries(task.queue) if entry[3] is not job)
         return tuple(name for _, name in zip(range(room), waiting, strict=False))
-
-    def _free_bytes(self, memory: Ledger) -> int:
-        assert self.candidates is not None
-        whole = self.candidates.room_bytes if self.budget_bytes is None else self.budget_bytes
-        return max(0, whole - (memory.reserved_bytes - self.reserved_base_bytes))
-
-    @property
-    def reserved_base_bytes(self) -> int:
-        """What the counter holds before any network has booked."""
-        return 0 if self._device is None else self._device.runtime.reserved_base_bytes
 
     def _share(self, name: str, behind: tuple[str, ...], free_bytes: int) -> Candidate:
         """The job's point in the best partition; jobs behind it are dropped until the rest fits."""

@@ -42,6 +42,9 @@ class Winograd(Primitive):
         super().__init__(name, layout, layout)
         self.m, self.r, self.t = m, r, m + r - 1
         self.rows = rows
+        lengths = self.t if self.both_ways else 1, m, self.t, int(layout == "hwc")
+        self.sized = tuple((0,) * length for length in lengths)
+        """``down``, ``outputs``, ``order``, ``near`` of the kernels: tuples whose lengths count."""
 
     def refuses(self, shape: ConvShape) -> str | None:
         """Other kernels, strides and groups."""
@@ -61,9 +64,3 @@ class Winograd(Primitive):
             laid_out(image, self.in_layout, (shape.height, shape.width, shape.channels)),
             laid_out(out, self.out_layout, (shape.out_height, shape.out_width, shape.kernels)),
         )
-
-    @property
-    def sized(self) -> tuple[tuple[int, ...], ...]:
-        """``down``, ``outputs``, ``order``, ``near`` of the kernels: tuples whose lengths count."""
-        lengths = self.t if self.both_ways else 1, self.m, self.t, int(self.in_layout == "hwc")
-        return tuple((0,) * length for length in lengths)

@@ -4,6 +4,7 @@
     scenario.yaml  the resolved scenario
     summary.json   one summary per replication, and all of them together
     requests.csv   jobs.csv   tasks.csv   memory.csv
+    plan.json      what the policy decided before the run, where it plans
     figures/       PNG and PDF, on demand
     replay.json    counters.csv
 
@@ -48,7 +49,8 @@ TRACED = ("tasks", "memory")
 TEXT_COLUMNS = ("stream", "network", "worker", "kind", "layer")
 REPLAY = "replay.json"
 COUNTERS = "counters.csv"
-OURS = frozenset({MARKER, "scenario.yaml", "summary.json", "figures", REPLAY, COUNTERS}) | {
+PLAN = "plan.json"
+OURS = frozenset({MARKER, "scenario.yaml", "summary.json", PLAN, "figures", REPLAY, COUNTERS}) | {
     f"{name}.{suffix}" for name in TABLES for suffix in ("csv", "parquet")
 }
 
@@ -83,6 +85,14 @@ class RunFolder:
     def memory(self) -> pd.DataFrame:
         """``tables.memory`` of all replications. Raises FolderError where the run kept no trace."""
         return self._table("memory")
+
+    def plan(self) -> dict[str, Any] | None:
+        """What the policy decided before the run (``runs/planrecord.py``); None where it decided nothing."""
+        path = self.path / PLAN
+        if not path.exists():
+            return None
+        plan: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return plan
 
     def replay(self) -> list[dict[str, Any]] | None:
         """What a replay wrote down of each replication; None for a simulation."""
@@ -139,6 +149,8 @@ def write_run(
         summaries = [summarise(result) for result in replications] if summaries is None else summaries
         _write_json(draft / MARKER, _info(replications))
         _write_json(draft / "summary.json", {"together": across(summaries), "replications": list(summaries)})
+        if replications[0].plan is not None:
+            _write_json(draft / PLAN, replications[0].plan)
         scenario = yaml.safe_dump(replications[0].scenario, sort_keys=False, allow_unicode=True)
         (draft / "scenario.yaml").write_text(scenario, encoding="utf-8")
         for name in TABLES:

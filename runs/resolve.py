@@ -156,7 +156,21 @@ def costs_of(
             listed = f" (written in this scenario: {', '.join(inline)})" if unknown else ""
             message = f"unknown network {name!r}; did you mean {near[0]}?" if near else str(error)
             raise ScenarioError("workload.networks", f"{message}{listed}") from error
+    _check_storage(costs, device)
     return costs
+
+
+def _check_storage(costs: Mapping[str, NetworkCost], device: Device) -> None:
+    """All weights together must fit the storage. Raises ``ScenarioError``."""
+    held = device.storage.total_bytes
+    demand = sum(cost.network.weight_bytes for cost in costs.values())
+    if held is not None and demand > held:
+        each = ", ".join(f"{name} {cost.network.weight_bytes}" for name, cost in costs.items())
+        raise ScenarioError(
+            "workload.networks",
+            f"their weights take {demand} bytes ({each}), the storage of {device.name} holds {held}; it fits "
+            f"with storage.total_bytes of at least {demand}, or with fewer or smaller networks",
+        )
 
 
 def planned(

@@ -59,4 +59,6 @@ class RunResult:
     """Per processor; None where the board does not know it (``runs/power.py``)."""
     cut_short: str | None = None
     """Why a replay ended before its time (crashed, interrupted); more requests may have been to come."""
+    plan: dict[str, Any] | None = None
+    """What the policy decided before the run (``runs/planrecord.py``); None: nothing."""
     warnings: list[str] = field(default_factory=list)

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..devices.model import Device
 from ..policies.contract import Policy
 from ..policies.scheduler import Composition, DoesNotFit, Scheduler
+from ..runs.planrecord import plan_record
 from ..runs.power import power_of
 from ..runs.records import Records
 from ..runs.result import Infeasible, RunResult
@@ -68,6 +69,7 @@ def run_out(setup: Setup, engine: Engine, until_s: float | None) -> RunResult:
         trace=engine.trace,
         infeasible=infeasible,
         power=power_of(setup.device, engine.scheduler.workers),
+        plan=plan_record(setup),
         warnings=[] if infeasible is not None or until_s is not None else _stuck(scenario, records),
     )
 
@@ -140,16 +142,14 @@ def _infeasible(error: DoesNotFit, engine: Engine) -> Infeasible:
     others = ledger.active - (1 if error.job.started else 0)
     network = error.job.network
     what = "a memory limit" if engine.scheduler.device.memory.swap is None else "memory and swap"
-    levers = [f"{what} of at least {error.demand_bytes} bytes"]
+    alone = ledger.base_bytes + network.layerwise_peak_bytes
+    levers = [f"{what} of at least {max(error.demand_bytes, alone)} bytes"]
     if others > 0:
         levers.append(f"a policy that admits fewer networks at once ({others} others are active)")
-    base = ledger.base_bytes
-    if base + network.layerwise_peak_bytes <= error.limit_bytes < base + network.bulk_peak_bytes:
+    if alone <= error.limit_bytes < ledger.base_bytes + network.bulk_peak_bytes:
         levers.append("a layer-wise policy (linear): the network alone fits layer by layer")
-    elif base + network.layerwise_peak_bytes > error.limit_bytes:
-        levers.append(
-            f"a smaller network: {network.name} alone needs {base + network.layerwise_peak_bytes} bytes"
-        )
+    elif alone > error.limit_bytes:
+        levers.append(f"a smaller network: {network.name} alone needs {alone} bytes")
     return Infeasible(
         network=network.name,
         task=f"{task.kind.name} {task.layer if task.layer >= 0 else 'all'}" if task else "submission",

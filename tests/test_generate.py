@@ -28,6 +28,10 @@ SMALL = (
     "TinyYolo@96",
     "AgeNet",
     "GenderNet#2",
+    "ResNet-8",
+    "MobileNet v1 0.25",
+    "DS-CNN",
+    "ToyADMOS autoencoder",
 )
 LARGE = tuple(
     f"{name}#1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from planning_options import at_random, every_option, named
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from edgesched.bridge.bundles.generate import _ModelWriter, generate
 from edgesched.bridge.planned.concurrent import execute_together
@@ -69,7 +71,7 @@ def test_any_plan_computes_what_onnxruntime_does(reference: np.ndarray, cache: P
     np.testing.assert_allclose(found, reference[0], rtol=1e-4)
     np.testing.assert_array_equal(found, again)
     priced = price(options, choice)
-    assert program.own.workspace_high_water_bytes <= program.workspace_bytes == priced.workspace_bytes
+    assert program.own.workspace_high_water_bytes == program.workspace_bytes == priced.workspace_bytes
     assert program.live_bytes == priced.live_bytes <= program.area_bytes
     for arena, step in zip(program.own.arenas, program.steps, strict=True):
         assert arena.high_water_bytes == step.arena_bytes == arena.size_bytes
@@ -163,6 +165,19 @@ def test_what_cannot_be_executed_says_why(cache: Path) -> None:
     )
     with pytest.raises(PlannedError, match=r"'conv1'.*unknown primitive 'magic'"):
         PlannedProgram(unknown, (0,) * len(options.layers), cache=cache)
+
+
+def test_one_thread_for_linear_algebra_stays_or_ends() -> None:
+    def threads() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    with threadpool_limits(2, "blas"):
+        with one_blas_thread():
+            assert threads() == {1}
+        assert 2 in threads()
+        one_blas_thread()
+        gc.collect()
+        assert threads() == {1}
 
 
 def test_networks_executed_together(reference: np.ndarray, cache: Path) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 from typer.testing import CliRunner
 
 from edgesched.bridge.bundles.generate import generate
@@ -95,7 +98,7 @@ def test_profile_of_a_model(model: Path, tmp_path: Path) -> None:
         assert row.odd_s is not None
     assert {row.primitive for row in profile.of("transform 4x6x6")} >= {"chw-to-hwc", "hcw-to-chw"}
     assert profile.metadata["role"] == "measured"
-    assert "nearest caches" in profile.metadata["conditions"]
+    assert "the input is read before each sample" in profile.metadata["conditions"]
     assert "cpu" in profile.metadata
 
 
@@ -151,6 +154,30 @@ def test_slow_candidates_are_measured_less_often() -> None:
     assert measuring._chosen(item, 11, 11, samples, some) == [names[1]]
 
 
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_linear_algebra_has_one_thread_while_it_is_measured() -> None:
+    with threadpool_limits(2, "blas"), closing(PrimitiveBench()):
+        assert blas_threads() == {1}
+
+
+def test_the_measuring_process_keeps_to_one_thread(model: Path) -> None:
+    """Had linear algebra more threads, they would run beside the one that is timed."""
+    with Bench() as bench:
+        cpus = [min(os.sched_getaffinity(0))]
+        shape = conv_shape(network(), 1)
+        workspace = {each.name: each.workspace_bytes(shape) for each in library.candidates(shape)[:3]}
+        bench.ask(
+            "primitives", cpus=cpus, network=str(model), layer=1, tensor=None, workspace=workspace, seed=0
+        )
+        bench.ask("samples", cpus=cpus, names=list(workspace))
+        threads = bench.ask("blas_threads")
+    assert threads == [1] * len(threads)
+    assert threads
+
+
 def test_a_formula_that_is_wrong_is_found() -> None:
     bench = PrimitiveBench()
     built = network()
@@ -165,3 +192,4 @@ def test_a_formula_that_is_wrong_is_found() -> None:
     ]
     with pytest.raises(PrimitiveBenchError, match=f"took {right} bytes"):
         bench.layer(built, 1, {"im2col-scan-ab-ki": right + 4}, 0)
+    bench.close()

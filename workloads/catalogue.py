@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from . import alexnet, edgecaffe, googlenet, mobilenet, resnet, squeezenet, vgg
+from . import alexnet, edgecaffe, googlenet, mobilenet, resnet, squeezenet, tiny, vgg
 from .network import Network
 
+MLPERF_TINY = "Banbury et al., MLPerf Tiny Benchmark, NeurIPS 2021 Datasets and Benchmarks"
 EDGECAFFE = "B. Cox et al., EdgeCaffe (github.com/bacox/edgecaffe)"
 
 
@@ -65,6 +66,12 @@ def _imagenet(
     name: str, make: Callable[[int, int], Network], description: str, source: str, *, resizable: bool
 ) -> NetworkEntry:
     return NetworkEntry(name, make, 224, 1, resizable, description, source)
+
+
+def _tiny(
+    name: str, make: Callable[[int, int], Network], input_size: int, description: str, *, resizable: bool
+) -> NetworkEntry:
+    return NetworkEntry(name, make, input_size, 1, resizable, description, MLPERF_TINY)
 
 
 _ENTRIES = (
@@ -208,6 +215,16 @@ _ENTRIES = (
         "He et al., CVPR 2016",
         resizable=True,
     ),
+    _tiny("ResNet-8", tiny.resnet8, 32, "object among CIFAR-10's 10, for microcontrollers", resizable=True),
+    _tiny(
+        "MobileNet v1 0.25",
+        tiny.mobilenet_v1_quarter,
+        96,
+        "whether an image shows a person, for microcontrollers",
+        resizable=True,
+    ),
+    _tiny("DS-CNN", tiny.ds_cnn, 49, "one of 12 keywords in a second of sound", resizable=False),
+    _tiny("ToyADMOS autoencoder", tiny.autoencoder, 640, "anomalies in a machine's sound", resizable=False),
 )
 
 NETWORKS: Mapping[str, NetworkEntry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

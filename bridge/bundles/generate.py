@@ -191,10 +191,11 @@ class _ModelWriter:
         return (a["kernel_h"], a["kernel_w"]), a["stride"], a["pad"]
 
     def convolution(self, layer: Layer) -> float:
-        kernel, stride, pad = self.window(layer, "groups", "in_channels")
+        kernel, stride, pad = self.window(layer, "groups", "in_channels", "pad_w")
+        pads = [pad, layer.attributes.get("pad_w", pad)] * 2
         groups = layer.attributes.get("groups", 1)
         weights = self.products(layer, (layer.output_shape[1], self.read_shape(layer)[1] // groups, *kernel))
-        places: dict[str, Any] = {"kernel_shape": kernel, "strides": [stride] * 2, "pads": [pad] * 4}
+        places: dict[str, Any] = {"kernel_shape": kernel, "strides": [stride] * 2, "pads": pads}
         self.node(layer, "Conv", *weights, **places, group=groups)
         return 2.0
 

@@ -191,11 +191,9 @@ class _Measuring:
     ) -> dict[str, float]:
         """Make the primitives of a layer ready, or the transforms of a tensor: see ``primitivebench.py``."""
         from ...runs.resolve import network_of
-        from ..planned.program import one_blas_thread
         from .primitivebench import PrimitiveBench
 
         if self.primitives is None:
-            one_blas_thread().__enter__()  # for as long as the process lives
             self.primitives = PrimitiveBench()
         if tensor is not None:
             return self.pinned(cpus, self.primitives.tensor, tuple(tensor))
@@ -204,6 +202,12 @@ class _Measuring:
     def do_samples(self, cpus: list[int], names: list[str]) -> list[Any]:
         """One sample of each of these primitives, in groups with what disturbed them."""
         return self.pinned(cpus, self.primitives.samples, names)
+
+    def do_blas_threads(self) -> list[int]:
+        """How many threads each loaded library of linear algebra computes with."""
+        from threadpoolctl import threadpool_info
+
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
 
     def pinned(self, cpus: Sequence[int], call: Callable[..., Any], *arguments: Any) -> Any:
         """Call in a thread that is bound as a replay's worker is."""

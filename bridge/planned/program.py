@@ -8,8 +8,7 @@ store them, in files that a job loads layer by layer.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,6 +190,7 @@ class PlannedJob:
         ]
         """One for each layer, where the plan has put it."""
         self._calls = [self._call(index) for index in range(len(program.steps))]
+        self._workspace = [0] * len(program.steps)
         self._open = False
 
     @property
@@ -201,8 +201,7 @@ class PlannedJob:
     @property
     def workspace_high_water_bytes(self) -> int:
         """The most that any primitive has taken, inputs transformed for it not counted."""
-        both = zip(self.arenas, self.program.steps, strict=True)
-        return max(max(0, arena.high_water_bytes - step.scratch_bytes) for arena, step in both)
+        return max(self._workspace)
 
     def init(self) -> None:
         """The area's pages appear."""
@@ -270,6 +269,7 @@ class PlannedJob:
         moved = any(path.steps for path in step.transforms)
 
         def compute(inputs: Sequence[Array]) -> None:
+            before, arena.high_water_bytes = arena.high_water_bytes, arena.used_bytes
             if isinstance(primitive, Primitive):
                 assert isinstance(shape, ConvShape)
                 primitive.run(inputs[0], weights, kept_bias, out, shape, arena)
@@ -277,6 +277,9 @@ class PlannedJob:
                 assert isinstance(primitive, LayerPrimitive)
                 assert isinstance(shape, LayerShape)
                 primitive.run(inputs, weights, out, shape, arena)
+            taken = arena.high_water_bytes - arena.used_bytes
+            self._workspace[index] = max(self._workspace[index], taken)
+            arena.high_water_bytes = max(before, arena.high_water_bytes)
 
         def transformed() -> None:
             with arena.frame():
@@ -301,14 +304,15 @@ class PlannedPrograms:
         return self.programs[network].begin()
 
 
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Inside, the linear algebra of numpy and scipy computes in the thread that calls it."""
+def one_blas_thread() -> Any:
+    """From now on the linear algebra of numpy and scipy computes in the thread that calls it.
+
+    Returns a context manager, whose end restores what was before; without ``with`` it stays so.
+    """
     import scipy.linalg.cython_blas  # noqa: F401 - scipy's own library must be loaded to be told
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 def _moved(source: Array, stored: Layout, path: Any, arena: Arena) -> Array:

@@ -16,7 +16,6 @@ from ...primitives.shape import CONVOLUTIONS, ConvShape, conv_shape
 from ...workloads.network import Network
 from ..bundles.arena import Span, place
 
-
 INPUT = "input-chw"
 
 

@@ -161,7 +161,7 @@ def _stored(
 
         def write(draft: Path) -> None:
             with draft.open("wb") as file:
-                file.write(memoryview(values).cast("B"))
+                file.write(values.data.cast("B"))
                 file.write(padding)
 
         write_whole(stored.path, write)

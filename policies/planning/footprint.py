@@ -1,7 +1,7 @@
 """The frontier of what a network adds to memory under a device's runtime: its footprint.
 
-A footprint is the most that one inference holds, layer by layer (its cost's ``layerwise_peak_bytes`` under the
-plan). It depends on how long the runtime keeps weights and outputs.
+A footprint is the most that one inference holds, layer by layer (its cost's ``layerwise_peak_bytes`` under
+the plan). It depends on how long the runtime keeps weights and outputs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from .frontier import Frontier, Point, frontier
+from .transforms import NoPlanError
 
 if TYPE_CHECKING:
     from ...devices.model import Runtime
@@ -20,24 +21,33 @@ if TYPE_CHECKING:
 
 
 def footprint_frontier(options: NetworkOptions, runtime: Runtime) -> Frontier:
-    """The exact frontier of time and footprint.
+    """The frontier of time and footprint.
 
-    Loading may hold more than executing, where the runtime makes transient copies of what it loads: then that
-    counts; with transforms beside such a load the footprint is an upper bound.
+    Exact, but for two things where weights leave with their layer and outputs are buffers of their own: a
+    transform by way of a third layout beside a layer's weights may need more, and one beside a load with
+    transient copies less. What a job books is its cost's footprint in any case.
     """
-    if runtime.weights_lifetime == "layer" and runtime.outputs_lifetime == "arena":
-        return _area_beside_largest_weights(options)
+    by_layer = runtime.weights_lifetime == "layer"
+    copies = _copies(options.network, runtime)
+    if runtime.outputs_lifetime == "arena" and (by_layer or copies):
+        return _beside_largest_weights(options, "peak-live" if by_layer else "total", copies + by_layer)
     return frontier(*_problem(options, runtime))
 
 
-def _area_beside_largest_weights(options: NetworkOptions) -> Frontier:
-    """One area for outputs, copies and workspace, there all the time, and one layer's weights after another.
+def _copies(network: Network, runtime: Runtime) -> int:
+    """Transient copies that loading makes of what it loads."""
+    return network.load_copies if runtime.load_copies else 0
 
-    The sum of two maxima: for every bound on the weights of a layer, the frontier of the area.
+
+def _beside_largest_weights(options: NetworkOptions, memory: Memory, times: int) -> Frontier:
+    """One area for outputs, copies and workspace, and ``times`` the largest weights of any layer beside it.
+
+    The area is there all the time, so the footprint is the sum of two maxima: for every bound on the weights
+    of a layer, the frontier of the area.
     """
     least = max(min(option.weight_bytes for option in own) for own in options.layers)
     every = {option.weight_bytes for own in options.layers for option in own}
-    found: dict[tuple[int, float], Point] = {}
+    found: list[Point] = []
     for bound in sorted(count for count in every if count >= least):
         within = [
             [at for at, option in enumerate(own) if option.weight_bytes <= bound] for own in options.layers
@@ -45,16 +55,21 @@ def _area_beside_largest_weights(options: NetworkOptions) -> Frontier:
         layers = tuple(
             tuple(own[at] for at in kept) for own, kept in zip(options.layers, within, strict=True)
         )
-        for point in frontier(replace(options, layers=layers), "peak-live").points:
+        try:
+            points = frontier(replace(options, layers=layers), memory).points
+        except NoPlanError:
+            if bound == max(every):
+                raise
+            continue  # what connects the layouts has larger weights
+        for point in points:
             choice = tuple(kept[at] for kept, at in zip(within, point.choice, strict=True))
             largest = max(own[at].weight_bytes for own, at in zip(options.layers, choice, strict=True))
-            own_point = Point(point.memory_bytes + largest, point.time_s, choice)
-            found.setdefault((own_point.memory_bytes, own_point.time_s), own_point)
+            found.append(Point(point.memory_bytes + times * largest, point.time_s, choice))
     kept_points: list[Point] = []
-    for _, each in sorted(found.items()):
+    for each in sorted(found, key=lambda point: (point.memory_bytes, point.time_s)):
         if not kept_points or each.time_s < kept_points[-1].time_s:
             kept_points.append(each)
-    return Frontier(options.network.name, "peak-live", tuple(kept_points))
+    return Frontier(options.network.name, memory, tuple(kept_points))
 
 
 def _problem(options: NetworkOptions, runtime: Runtime) -> tuple[NetworkOptions, Memory]:
@@ -65,14 +80,15 @@ def _problem(options: NetworkOptions, runtime: Runtime) -> tuple[NetworkOptions,
     """
     network = options.network
     by_layer = runtime.weights_lifetime == "layer"
-    copies = network.load_copies if runtime.load_copies else 0
+    copies = _copies(network, runtime)
     held = _held_bytes(network, runtime)
-    scratch = [0 if runtime.outputs_lifetime == "arena" else layer.scratch_bytes for layer in network.layers]
+    arena = runtime.outputs_lifetime == "arena"
+    scratch = [0 if arena else layer.scratch_bytes for layer in network.layers]
     live = [at_once + own for at_once, own in zip(held, scratch, strict=True)]
     layers = []
     for index, own in enumerate(options.layers):
         # What is live while the layer executes and not yet while its weights are loaded.
-        later = live[index] - _before_bytes(network, runtime, held, index)
+        later = scratch[index] + (0 if arena else network.layers[index].output_bytes)
         layers.append(
             tuple(
                 replace(
@@ -94,10 +110,3 @@ def _held_bytes(network: Network, runtime: Runtime) -> list[int]:
     if runtime.outputs_lifetime == "network":
         return list(accumulate(layer.output_bytes for layer in network.layers))
     return list(network.live_bytes)
-
-
-def _before_bytes(network: Network, runtime: Runtime, held: list[int], index: int) -> int:
-    """Bytes of outputs in memory just before a layer executes."""
-    if runtime.outputs_lifetime == "arena":
-        return held[index]
-    return held[index] - network.layers[index].output_bytes
