@@ -16,7 +16,10 @@ import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .backend import Backend
 
 _PR_SET_PDEATHSIG = 1
 
@@ -83,12 +86,14 @@ def _replay(order: dict[str, Any], journal: Any) -> None:
     if (plan := planned.plan_of(setup)) is not None:
         planned.one_blas_thread().__enter__()  # until the process ends
         programs = planned.programs(setup, plan)
+        backend: Backend = planned.PlannedPrograms(programs)
     else:
         threads = setup.device.runtime.threads
         programs = {
             setup.costs[name].network.name: Program(bundle, threads=threads, reads=storage.reads)
             for name, bundle in bundles.items()
         }
+        backend = Programs(programs)
     for program in programs.values():
         _warm_up(program)
         program.set_pace(pace)
@@ -100,7 +105,7 @@ def _replay(order: dict[str, Any], journal: Any) -> None:
         setup.expand,
         Records(),
         journal,
-        Programs(programs),
+        backend,
         order["cpus"],
     )
     if order["guarded"]:

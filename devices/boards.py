@@ -65,7 +65,7 @@ def _placed(name: str) -> dict[str, Any]:
         return data
     seen = {
         key: str(Path(name).parent / cost[key])
-        for key in ("profile", "primitives")
+        for key in ("profile", "primitives", "primitive_ratios")
         if isinstance(cost.get(key), str) and cost[key].lower().endswith(".csv")
     }
     return {**data, "cost": {**cost, **seen}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 from ..primitives.shape import layer_key
@@ -11,13 +12,14 @@ from ..traces.published import network_keys
 from ..workloads.builder import leading_conv_layers
 from ..workloads.network import Layer, Network
 from .cost import NetworkCost, moved_bytes, network_cost
-from .model import Device, OpRates
+from .model import Device, OpRates, ProcessorCost
 from .stored import as_stored, fetched_s
 
 GEMM_OPS = frozenset({"convolution", "depthwise", "fully-connected"})
 OTHER = "other"
 COSTLESS = frozenset({"input", "dropout", "split", "flatten", "reshape"})
 """Operations that do nothing at inference."""
+AS_THE_FIRST = ProcessorCost()
 
 
 class CostError(ValueError):
@@ -29,7 +31,8 @@ class CostModel:
 
     A layer that the device's profile holds costs what was measured (loading also where the network was
     measured with another input size); any other costs call_s + MACs * mac_s +
-    bytes * byte_s of its operation class. Both times ``gemm_scale`` or ``other_scale``.
+    bytes * byte_s of its operation class. Both times ``gemm_scale`` or ``other_scale``. Another processor
+    than the first (``processor``: its name) executes by rates of its own or at a factor (``cost.on``).
     """
 
     def __init__(self, device: Device) -> None:
@@ -50,10 +53,11 @@ class CostModel:
                 f"measure without a pace"
             )
 
-    def cost(self, network: Network) -> NetworkCost:
-        """The network's costs on the device, which stores it as its runtime does.
+    def cost(self, network: Network, processor: str | None = None) -> NetworkCost:
+        """The network's costs on a processor of the device, which stores it as its runtime does.
 
-        Raises ``CostError`` where a layer is neither in the profile nor covered by a rate.
+        ``processor`` None: the first. Raises ``CostError`` where a layer is neither in the profile nor
+        covered by a rate, and for a processor that the device does not have.
         """
         network = as_stored(network, self.device.runtime)
         rates = self.device.cost
@@ -66,7 +70,7 @@ class CostModel:
             self.device.runtime,
             init_s=init_s if whole is None or whole.init_s is None else whole.init_s,
             load_s=tuple(self.load_s(network, index) for index in count),
-            execute_s=tuple(self.execute_s(network, index) for index in count),
+            execute_s=tuple(self.execute_s(network, index, processor) for index in count),
             expected_s=None if keys is None else keys.expected_s,
             reservation_bytes=None if keys is None else keys.reservation_bytes,
             in_place=self.device.storage.reads == "in-place",
@@ -120,19 +124,31 @@ class CostModel:
             return seconds
         return max(seconds, network.layers[index].weight_bytes / storage.pace_bytes_per_s)
 
-    def execute_s(self, network: Network, index: int) -> float:
-        """Seconds to execute one layer."""
+    def execute_s(self, network: Network, index: int, processor: str | None = None) -> float:
+        """Seconds to execute one layer on a processor (None: the first)."""
         cost = self.device.cost
+        own = self._on(processor)
         layer = network.layers[index]
-        scale = cost.gemm_scale if layer.op in GEMM_OPS else cost.other_scale
-        row = self._measured(network, index)
-        if row is not None and row.execute_s is not None:
-            return row.execute_s * scale
-        if not cost.execute and cost.primitives is not None:
-            return self._fastest_primitive_s(network, index)
-        rates = self._rates(layer)
+        gemm = layer.op in GEMM_OPS
+        factor = own.gemm_scale if gemm else own.other_scale
+        scale = (cost.gemm_scale if gemm else cost.other_scale) * factor
+        if not own.execute:
+            row = self._measured(network, index)
+            if row is not None and row.execute_s is not None:
+                return row.execute_s * scale
+            if not cost.execute and cost.primitives is not None:
+                return self._fastest_primitive_s(network, index) * factor
+        rates = self._rates(layer, own.execute or cost.execute)
         seconds = rates.call_s + layer.macs * rates.mac_s + moved_bytes(network, index) * rates.byte_s
         return fetched_s(seconds * scale, layer.weight_bytes, self.device.storage)
+
+    def _on(self, processor: str | None) -> ProcessorCost:
+        names = [each.name for each in self.device.processors]
+        if processor is not None and processor not in names:
+            raise CostError(
+                f"device {self.device.name!r}: no processor {processor!r}; it has {', '.join(names)}"
+            )
+        return self.device.cost.on.get(names[0] if processor is None else processor, AS_THE_FIRST)
 
     @cached_property
     def _primitives(self) -> PrimitiveProfile:
@@ -175,8 +191,7 @@ class CostModel:
                     return row
         return None
 
-    def _rates(self, layer: Layer) -> OpRates:
-        table = self.device.cost.execute
+    def _rates(self, layer: Layer, table: Mapping[str, OpRates]) -> OpRates:
         rates = table.get(layer.op, table.get(OTHER))
         if rates is None:
             raise CostError(

@@ -1,22 +1,32 @@
-"""From a primitive profile to what each layer of a network may be computed with."""
+"""What each layer of a network may be computed with on a device: from a primitive profile of its own, or by
+what the device's cost model says, with ratios between primitives from elsewhere (``transfer.py``)."""
 
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
-from ..primitives.layouts import Layout
-from ..primitives.shape import layer_key, tensor_key
-from ..traces.primitives import read_primitives
-from ..workloads.network import FLOAT32_BYTES
+from ..primitives.layers import library as others
+from ..primitives.layers.layer import layer_shape
+from ..primitives.layouts import LAYOUTS, Layout
+from ..primitives.library import LIBRARY
+from ..primitives.shape import CONVOLUTIONS, ShapeError, conv_shape, layer_key, tensor_key
+from ..traces.primitives import primitive_profile_names, read_primitives
+from ..workloads.network import FLOAT32_BYTES, shape_bytes
+from .cost import moved_bytes
+from .costing import COSTLESS, GEMM_OPS, OTHER, CostModel
 from .options import NetworkOptions, Option
+from .transfer import TransferError, ratios
 
 if TYPE_CHECKING:
     from ..traces.primitives import PrimitiveProfile
     from ..workloads.network import Network
     from .model import Device
+    from .transfer import Ratios
 
 NOTHING = frozenset({"dropout", "split", "flatten", "reshape"})
 """Operations that do nothing at inference: where no profile has them, they are free."""
@@ -29,18 +39,124 @@ class ImplementingError(ValueError):
 def network_options(network: Network, device: Device, *, processor: str | None = None) -> NetworkOptions:
     """What each layer of the network may be computed with on the device.
 
-    Raises ``ImplementingError`` for a device that knows no primitives, and as ``options_from_profile`` does.
+    A device with a primitive profile of its own: as ``options_from_profile``. Else as ``options_by_ratios``,
+    on ``processor`` (None: the first). Raises ``ImplementingError`` and ``CostError`` as those do.
     """
     if device.runtime.element_bytes == 1:
         from . import microcontroller
 
         return microcontroller.options(network, device)
-    if device.cost.primitives is None:
+    if device.cost.primitives is not None:
+        return options_from_profile(network, read_primitives(device.cost.primitives))
+    source = device.cost.primitive_ratios or next(iter(primitive_profile_names()), None)
+    if source is None:
         raise ImplementingError(
             f"device {device.name!r} knows no primitives: set cost.primitives to a primitive profile "
-            f"(edgesched profile primitives NETWORK --out FILE.csv)"
+            f"(edgesched profile primitives NETWORK --out FILE.csv), or cost.primitive_ratios to one of "
+            f"another machine"
         )
-    return options_from_profile(network, read_primitives(device.cost.primitives))
+    return options_by_ratios(network, device, ratios(source, device.runtime.threads), processor)
+
+
+def options_by_ratios(
+    network: Network, device: Device, found: Ratios, processor: str | None = None
+) -> NetworkOptions:
+    """What each layer may be computed with, by the device's own cost of it and ratios between primitives.
+
+    A convolution's primitives take the ratio times what the device's runtime takes; workspaces and weights
+    are the library's. Other layers cost what the device says, whatever the layout. A transform between
+    layouts takes, for each byte read and written, what the processor's rates say of a layer that only moves
+    bytes (``relu`` or ``other``); where they do not, the median of the network's own such layers. Of a batch,
+    times and tensors are of all images, the workspace of one: they are computed in turn. Raises
+    ``ImplementingError`` for a layer that primitives do not compute or ratios do not know, ``CostError`` for
+    one that the device cannot tell the cost of, or another processor.
+    """
+    if network.element_bytes != FLOAT32_BYTES:
+        raise ImplementingError(
+            f"network {network.name!r}: values of {network.element_bytes} bytes; primitives compute float32"
+        )
+    for layer in network.layers:
+        if not layer.output_shape:
+            raise ImplementingError(
+                f"network {network.name!r}: the shape of layer {layer.name!r} is not known"
+            )
+    model = CostModel(device)
+    seconds = [model.execute_s(network, index, processor) for index in range(len(network.layers))]
+    byte_s = _moving_byte_s(network, device, processor, seconds)
+    sizes = tuple(shape_bytes(layer.output_shape) for layer in network.layers)
+    pairs = tuple(itertools.permutations(LAYOUTS, 2))
+    return NetworkOptions(
+        network,
+        tuple(
+            _by_ratio(network, index, time_s, found)
+            if network.layers[index].op in CONVOLUTIONS
+            else _as_it_is(network, index, time_s)
+            for index, time_s in enumerate(seconds)
+        ),
+        tuple(
+            dict.fromkeys(pairs, 2 * size * byte_s) if len(layer.output_shape) == 4 else {}
+            for layer, size in zip(network.layers, sizes, strict=True)
+        ),
+        live_bytes=network.live_bytes,
+        tensor_bytes=sizes,
+    )
+
+
+def _by_ratio(network: Network, index: int, time_s: float, found: Ratios) -> tuple[Option, ...]:
+    layer = network.layers[index]
+    try:
+        shape = conv_shape(network, index)
+        own = found.of(shape)
+    except ShapeError as error:
+        raise ImplementingError(str(error)) from error
+    except TransferError as error:
+        raise ImplementingError(f"network {network.name!r}: layer {layer.name!r}: {error}") from error
+    bias = max(0, layer.weight_bytes - shape.weight_elements * FLOAT32_BYTES)
+    return tuple(
+        Option(
+            name,
+            each.in_layout,
+            each.out_layout,
+            time_s * ratio,
+            each.workspace_bytes(shape),
+            each.weight_bytes(shape) + bias,
+        )
+        for name, ratio in own.items()
+        for each in (LIBRARY[name],)
+    )
+
+
+def _as_it_is(network: Network, index: int, time_s: float) -> tuple[Option, ...]:
+    """A layer that is no convolution: one option for each layout that it is known to be computed in."""
+    layer = network.layers[index]
+    if layer.op == "input":
+        return (Option("input", "chw", "chw", time_s),)
+    layouts: list[Layout] = [each.in_layout for each in others.candidates(layer_shape(network, index))]
+    return tuple(
+        Option(f"{layer.op}-{layout}", layout, layout, time_s, weight_bytes=layer.weight_bytes)
+        for layout in layouts or ("chw",)
+    )
+
+
+def _moving_byte_s(
+    network: Network, device: Device, processor: str | None, seconds: Sequence[float]
+) -> float:
+    """Seconds per byte read or written where nothing but memory counts."""
+    cost = device.cost
+    own = cost.on.get(processor or device.processors[0].name)
+    rates = own.execute if own is not None and own.execute else cost.execute
+    for op in ("relu", OTHER):
+        if op in rates and rates[op].byte_s:
+            return rates[op].byte_s * cost.other_scale * (1.0 if own is None else own.other_scale)
+    for wanted in ({"relu"}, {layer.op for layer in network.layers} - GEMM_OPS - COSTLESS):
+        measured = [
+            time_s / moved
+            for index, time_s in enumerate(seconds)
+            if network.layers[index].op in wanted and (moved := moved_bytes(network, index))
+        ]
+        if measured:
+            return statistics.median(measured)
+    return 0.0
 
 
 def options_from_profile(network: Network, profile: PrimitiveProfile) -> NetworkOptions:

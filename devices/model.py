@@ -163,14 +163,28 @@ class OpRates(_Part):
     byte_s: Seconds = 0.0
 
 
+class ProcessorCost(_Part):
+    """What executing costs on one processor: by rates of its own, or in proportion to the first one's."""
+
+    execute: dict[str, OpRates] = {}
+    """Its own rates per operation class, as ``Cost.execute``; none: the first processor's times."""
+    gemm_scale: Rate = 1.0
+    """Factor, beside the device's, on execution times of convolutions and fully-connected layers."""
+    other_scale: Rate = 1.0
+    """Factor, beside the device's, on execution times of all other layers."""
+
+
 class Cost(_Part):
     """The cost model: a measured profile where one exists, rates fitted from profiles elsewhere."""
 
     profile: str | None = None
     """Name of an embedded profile, or a path to a profile file."""
     primitives: str | None = None
-    """Name of an embedded primitive profile, or a path to one: what policies that plan primitives choose from.
-    Without a profile or rates, a layer costs what its fastest primitive does."""
+    """Name of an embedded primitive profile, or a path to one: what policies that plan primitives choose
+    from. Without a profile or rates, a layer costs what its fastest primitive does."""
+    primitive_ratios: str | None = None
+    """Without ``primitives``: a primitive profile measured elsewhere (name or path), whose times relative to
+    im2col are taken to hold here; None: the first that comes with edgesched."""
     gemm_scale: Rate = 1.0
     """Factor on execution times of convolutions and fully-connected layers (another BLAS, clock or build)."""
     other_scale: Rate = 1.0
@@ -179,6 +193,8 @@ class Cost(_Part):
     """Factor on loading times."""
     execute: dict[str, OpRates] = {}
     """Rates per operation class; the class "other" serves every class not named."""
+    on: dict[str, ProcessorCost] = {}
+    """Per processor what differs there from the first one; processors not named cost what the first does."""
     load_call_s: Seconds = 0.0
     load_byte_s: Seconds = 0.0
     load_byte_s_per_copy: Seconds = 0.0
@@ -222,3 +238,11 @@ class Device(_Part):
     runtime: Runtime = Runtime()
     cost: Cost = Cost()
     calibration: Calibration | None = None
+
+    @model_validator(mode="after")
+    def _knows_its_processors(self) -> Device:
+        names = [processor.name for processor in self.processors]
+        for name in self.cost.on:
+            if name not in names:
+                raise ValueError(f"cost.on names the processor {name!r}, there are: {', '.join(names)}")
+        return self

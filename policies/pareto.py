@@ -96,7 +96,7 @@ class Pareto(Policy):
         fronts = [
             self.candidates.front(cost, processor) for cost, processor in zip(networks, mapping, strict=True)
         ]
-        budget = self.candidates.room_bytes if self.budget_bytes is None else self.budget_bytes
+        budget = self._budget_bytes(self.candidates.room_bytes)
         points = (
             [front.at_most(budget) for front in fronts]
             if self.shared
@@ -108,6 +108,12 @@ class Pareto(Policy):
             primitives={name: point.primitives for name, point in self.chosen.items()},
             processors={cost.name: processor for cost, processor in zip(networks, mapping, strict=True)},
         )
+
+    def _budget_bytes(self, room_bytes: int) -> int:
+        """What is shared out: the budget, of which footprints can use no more than there is room."""
+        if self.budget_bytes is None:
+            return room_bytes
+        return min(self.budget_bytes, room_bytes) if self.memory == FOOTPRINT else self.budget_bytes
 
     def _mapping(self, networks: Sequence[NetworkCost], device: Device) -> list[str]:
         """The processor of every network."""
@@ -134,7 +140,7 @@ class Pareto(Policy):
             for name in free[at]
         }
         ways = itertools.islice(itertools.product(*free), MOST_MAPPINGS)
-        return list(min(ways, key=lambda way: self._makespan_s(way, fastest)))
+        return list(min(ways, key=lambda way: self._makespan_s(tuple(way), fastest)))
 
     @staticmethod
     def _makespan_s(way: Sequence[str], fastest: Mapping[tuple[int, str], float]) -> tuple[float, float]:

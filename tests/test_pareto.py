@@ -43,7 +43,10 @@ def run(
 ) -> RunResult:
     data = {
         "device": {"board": "board.yaml"} | ({} if limit is None else {"memory_limit": limit}),
-        "workload": {"arrivals": {"process": "deterministic", "rate_per_s": 1 / gap_s}, "networks": list(SMALL)},
+        "workload": {
+            "arrivals": {"process": "deterministic", "rate_per_s": 1 / gap_s},
+            "networks": list(SMALL),
+        },
         "policy": {"name": policy} if isinstance(policy, str) else policy,
         "run": {"requests": requests},
     }

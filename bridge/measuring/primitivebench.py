@@ -92,6 +92,7 @@ class PrimitiveBench:
         out = self._memory((int(np.prod(layer.output_shape[1:])),))
         most = max(workspace.values())
         arena = Arena(most, self._region(most).view(0, most))
+        in_place = bool(layer.inputs) and not layer.output_bytes
         weights = layer_weights(network, index, seed)
         stored: dict[str, Array] = {}
         for name in workspace:
@@ -102,6 +103,8 @@ class PrimitiveBench:
                 for each, shape in zip(sources, read, strict=True)
             ]
             result = out.reshape(laid_out(layer.output_shape[1:], primitive.out_layout))
+            if in_place and primitive.in_place:
+                result = inputs[0]
             values = np.empty(0, FLOAT)
             if weights:
                 values = prepared(network, index, primitive, weights)

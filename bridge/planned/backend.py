@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...devices.implementing import network_options
-from .program import PlannedProgram, one_blas_thread
+from .program import PlannedProgram, PlannedPrograms, one_blas_thread
 from .steps import PlannedError
 
 if TYPE_CHECKING:
@@ -67,4 +67,4 @@ def programs(setup: Setup, plan: Plan, *, cache: Path | None = None) -> Mapping[
     return found
 
 
-__all__ = ["PlannedError", "one_blas_thread", "plan_of", "prepare", "programs"]
+__all__ = ["PlannedError", "PlannedPrograms", "one_blas_thread", "plan_of", "prepare", "programs"]

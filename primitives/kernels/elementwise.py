@@ -1,4 +1,8 @@
-"""Loops of layers that compute each value from one value of the same channel, and of softmax."""
+"""Loops of layers that compute each value from one value of the same channel, and of softmax.
+
+Those that may work in place have a loop of their own for it: one over two arrays is vectorised for arrays that
+do not overlap, and runs value by value where they do.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,18 @@ from .compiled import kernel
 
 @kernel
 def rectify(image: Array, out: Array) -> None:
-    """(L,): negative values become 0; the arrays may be one."""
+    """(L,): negative values become 0."""
     for at in range(image.shape[0]):
         value = image[at]
         out[at] = value if value > 0 else np.float32(0.0)
+
+
+@kernel
+def rectify_in_place(image: Array) -> None:
+    """(L,): negative values become 0."""
+    for at in range(image.shape[0]):
+        value = image[at]
+        image[at] = value if value > 0 else np.float32(0.0)
 
 
 @kernel
@@ -27,6 +39,26 @@ def scale_planes(image: Array, out: Array, factor: Array, shift: Array) -> None:
             times, plus = factor[c], shift[c]
             for at in range(length):
                 out[n, c, at] = image[n, c, at] * times + plus
+
+
+@kernel
+def scale_planes_in_place(image: Array, factor: Array, shift: Array) -> None:
+    """(N, C, L): a factor and a shift per channel."""
+    outer, channels, length = image.shape
+    for n in range(outer):
+        for c in range(channels):
+            times, plus = factor[c], shift[c]
+            for at in range(length):
+                image[n, c, at] = image[n, c, at] * times + plus
+
+
+@kernel
+def scale_pixels_in_place(image: Array, factor: Array, shift: Array) -> None:
+    """(L, C): a factor and a shift per channel."""
+    length, channels = image.shape
+    for at in range(length):
+        for c in range(channels):
+            image[at, c] = image[at, c] * factor[c] + shift[c]
 
 
 @kernel

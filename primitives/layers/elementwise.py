@@ -29,9 +29,12 @@ class Rectifier(LayerPrimitive):
         self, inputs: Sequence[Array], weights: Array, out: Array, shape: LayerShape, arena: Arena
     ) -> None:
         """Compute one image."""
-        from ..kernels.elementwise import rectify
+        from ..kernels.elementwise import rectify, rectify_in_place
 
-        rectify(inputs[0].reshape(-1), out.reshape(-1))
+        if same(inputs[0], out):
+            rectify_in_place(out.reshape(-1))
+        else:
+            rectify(inputs[0].reshape(-1), out.reshape(-1))
 
 
 class Nothing(LayerPrimitive):
@@ -66,19 +69,29 @@ class ChannelScale(LayerPrimitive):
         self, inputs: Sequence[Array], weights: Array, out: Array, shape: LayerShape, arena: Arena
     ) -> None:
         """Compute one image."""
-        from ..kernels.elementwise import scale_pixels, scale_planes
+        from ..kernels import elementwise as loops
 
         channels = shape.output[0]
         factor, shift = weights[:channels], weights[channels:]
         if self.in_layout == "hwc":
-            scale_pixels(pixels(inputs[0]), pixels(out), factor, shift)
+            if same(inputs[0], out):
+                loops.scale_pixels_in_place(pixels(out), factor, shift)
+            else:
+                loops.scale_pixels(pixels(inputs[0]), pixels(out), factor, shift)
+        elif same(inputs[0], out):
+            loops.scale_planes_in_place(planes(out, self.in_layout), factor, shift)
         else:
-            scale_planes(planes(inputs[0], self.in_layout), planes(out, self.in_layout), factor, shift)
+            loops.scale_planes(planes(inputs[0], self.in_layout), planes(out, self.in_layout), factor, shift)
+
+
+def same(source: Array, out: Array) -> bool:
+    """Whether two arrays of one size are the same memory."""
+    return bool(source.__array_interface__["data"][0] == out.__array_interface__["data"][0])
 
 
 def copy_unless_same(source: Array, out: Array) -> None:
     """Copy values in order of their place; the arrays may be one, but must not overlap otherwise."""
-    if source.ctypes.data != out.ctypes.data:
+    if not same(source, out):
         np.copyto(out.reshape(-1), source.reshape(-1))
 
 
