@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .model import Device
     from .transfer import Ratios
 
+CHW: Layout = "chw"
 NOTHING = frozenset({"dropout", "split", "flatten", "reshape"})
 """Operations that do nothing at inference: where no profile has them, they are free."""
 
@@ -131,10 +132,11 @@ def _as_it_is(network: Network, index: int, time_s: float) -> tuple[Option, ...]
     layer = network.layers[index]
     if layer.op == "input":
         return (Option("input", "chw", "chw", time_s),)
-    layouts: list[Layout] = [each.in_layout for each in others.candidates(layer_shape(network, index))]
+    found: list[Layout] = [each.in_layout for each in others.candidates(layer_shape(network, index))]
+    layouts = found or [CHW]
     return tuple(
         Option(f"{layer.op}-{layout}", layout, layout, time_s, weight_bytes=layer.weight_bytes)
-        for layout in layouts or ("chw",)
+        for layout in layouts
     )
 
 

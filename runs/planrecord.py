@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 def plan_record(setup: Setup) -> dict[str, Any] | None:
     """Per network, by the scenario's names, what was decided for it; None where nothing was.
 
-    ``footprint_bytes`` is the most that one inference adds to memory layer by layer, ``solo_s`` what its tasks
-    take one after the other. ``primitives`` are those of the layers in order; they are missing where the
-    policy decides them only during the run.
+    ``footprint_bytes`` is the most that one inference adds to memory layer by layer, ``solo_s`` what its
+    tasks take one after the other. ``primitives`` are those of the layers in order; they are missing where
+    the policy decides them only during the run.
     """
     plan = setup.offline
     if plan is None or not plan.costs:

@@ -98,7 +98,7 @@ def test_profile_of_a_model(model: Path, tmp_path: Path) -> None:
         assert row.odd_s is not None
     assert {row.primitive for row in profile.of("transform 4x6x6")} >= {"chw-to-hwc", "hcw-to-chw"}
     assert profile.metadata["role"] == "measured"
-    assert "the input is read before each sample" in profile.metadata["conditions"]
+    assert "then the input are read before each sample" in profile.metadata["conditions"]
     assert "cpu" in profile.metadata
 
 

@@ -21,6 +21,7 @@ from . import here
 from .bench import Bench
 from .candidates import Item, items_of
 from .passes import Timed
+from .primitivebench import FILL_BYTES
 from .profiling import MOST, ROUNDS, Progress, machine_header, one_line
 from .quiet import unrest
 from .samplefile import SampleFile
@@ -243,7 +244,7 @@ def _header(
         **machine,
         "networks": ", ".join(Path(name).name if _is_file(name) else name for name in names),
         "conditions": "one image, float32, one thread on its processor, linear algebra in the same thread; "
-        "the input is read before each sample, and the layer's other primitives run between two of one",
+        f"{FILL_BYTES // 1024**2} MiB of something else and then the input are read before each sample",
         "statistic": "median and standard deviation of undisturbed samples",
         "rounds": f"{rounds}, in an order of seed {seed}; {MIN_CLEAN} of a candidate that takes {SLOW:g} "
         "times as long as the fastest of its layer",

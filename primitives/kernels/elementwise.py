@@ -1,7 +1,7 @@
 """Loops of layers that compute each value from one value of the same channel, and of softmax.
 
-Those that may work in place have a loop of their own for it: one over two arrays is vectorised for arrays that
-do not overlap, and runs value by value where they do.
+Those that may work in place have a loop of their own for it: one over two arrays is vectorised for arrays
+that do not overlap, and runs value by value where they do.
 """
 
 from __future__ import annotations

@@ -63,8 +63,8 @@ def pool_rows(
 ) -> None:
     """Pool an image whose rows are dense: chw or hcw, as flat arrays.
 
-    ``window``: kernel height, kernel width, stride, padding; ``sides``: C, H, W, Ho, Wo; ``pitches``: elements
-    from one row to the next and from one channel to the next, read and written.
+    ``window``: kernel height, kernel width, stride, padding; ``sides``: C, H, W, Ho, Wo; ``pitches``:
+    elements from one row to the next and from one channel to the next, read and written.
     """
     kernel_h, kernel_w, stride, pad = window
     channels, height, width, out_height, out_width = sides
