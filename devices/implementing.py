@@ -184,9 +184,8 @@ def options_from_profile(network: Network, profile: PrimitiveProfile) -> Network
 
 def _options(network: Network, index: int, profile: PrimitiveProfile) -> tuple[Option, ...]:
     layer = network.layers[index]
-    if layer.op == "input":
-        return (Option("input", "chw", "chw", 0.0),)
     key = layer_key(network, index)
+    bias_bytes = _bias_bytes(network, index)
     found = tuple(
         Option(
             row.primitive,
@@ -194,12 +193,14 @@ def _options(network: Network, index: int, profile: PrimitiveProfile) -> tuple[O
             cast(Layout, row.out_layout),
             row.execute_s,
             row.workspace_bytes,
-            row.weight_bytes,
+            row.weight_bytes + bias_bytes,
         )
         for row in profile.of(key)
     )
     if found:
         return found
+    if layer.op == "input":
+        return (Option("input-chw", "chw", "chw", 0.0),)
     if layer.op in NOTHING:
         image = len(layer.output_shape) == 4
         layouts: tuple[Layout, ...] = (
@@ -212,6 +213,14 @@ def _options(network: Network, index: int, profile: PrimitiveProfile) -> tuple[O
         f"network {network.name!r}: layer {layer.name!r} ({key}) is not in the primitive profile "
         f"{profile.source}{hint}; measure it: edgesched profile primitives '{network.name}' --out FILE.csv"
     )
+
+
+def _bias_bytes(network: Network, index: int) -> int:
+    """What a convolution's key, and so its rows, leave out of its weights."""
+    layer = network.layers[index]
+    if layer.op not in CONVOLUTIONS:
+        return 0
+    return layer.weight_bytes - conv_shape(network, index).weight_elements * FLOAT32_BYTES
 
 
 def _transforms(

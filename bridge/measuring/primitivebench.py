@@ -35,10 +35,10 @@ LOOK_S = 0.05
 """Seconds of samples after which to look whether something disturbed the machine."""
 
 
-FILL_BYTES = 6 * 1024**2
-"""Read before each sample. Layers in an inference took longer than after no fill at all (by 4 to 17 % of the
-network), and less than after 16 MiB (by as much), on a machine with 0.5 MiB of cache a processor and 32 MiB
-shared."""
+FILL_BYTES = 4 * 1024**2
+"""Read before each sample. Timed in turn with whole inferences (three networks, three plans each, with
+0.5 MiB of cache a processor and 32 MiB shared), layers were a median of 5 % off with 4 MiB and 9 % with 8 MiB,
+which made plans with large workspaces look up to 20 % slower than they are."""
 
 
 class PrimitiveBenchError(ValueError):

@@ -1,7 +1,8 @@
 """Profile primitives on this machine: every implementation of every layer, every transform between layouts.
 
-Layer by layer, in an order of the seed; for each layer rounds in which every candidate is timed once, in
-random order, so that what changes slowly on a machine changes all candidates of a layer alike.
+In some sweeps over all layers, in an order of the seed; for each layer rounds in which every candidate is
+timed once, in random order, so that what changes slowly on a machine changes all candidates of a layer alike,
+and no layer is measured in a good or a bad minute only.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from .quiet import unrest
 from .samplefile import SampleFile
 from .samples import MIN_CLEAN, Config, Pass, Samples
 
+SWEEPS = 3
+"""Times that every layer is come back to; making a layer ready takes about as long as measuring it once."""
 SLOW = 20.0
 """Times the time of a layer's fastest candidate: what takes longer is measured ``MIN_CLEAN`` times only."""
 SLOW_S = 1e-3
@@ -160,21 +163,30 @@ def _passes(
     tell = progress or (lambda done, total: None)
     total, done = rounds * sum(len(item.candidates) for item in items), 0
     with closing(_Measuring(cpus, seed)) as measuring:
-        for at in np.random.default_rng(seed).permutation(len(items)):
+        for at, number in _order(len(items), rounds, seed):
             item = items[at]
-            for number in range(rounds * MOST):
-                tell(done, total)
-                if number < rounds:
-                    done += len(item.candidates)
-                if (number, _config(item)) in samples.taken:
-                    continue
-                names = _chosen(item, number, rounds, samples, measuring)
-                if not names:
-                    break
-                order = np.random.default_rng([seed, number]).permutation(len(names))
-                for disturbed, tasks in measuring.samples(item, [names[i] for i in order]):
-                    yield Pass(number, _config(item), disturbed, tuple(Timed(*task) for task in tasks))
+            tell(done, total)
+            if number < rounds:
+                done += len(item.candidates)
+            if (number, _config(item)) in samples.taken:
+                continue
+            names = _chosen(item, number, rounds, samples, measuring)
+            if not names:
+                continue
+            order = np.random.default_rng([seed, number]).permutation(len(names))
+            for disturbed, tasks in measuring.samples(item, [names[i] for i in order]):
+                yield Pass(number, _config(item), disturbed, tuple(Timed(*task) for task in tasks))
         tell(total, total)
+
+
+def _order(count: int, rounds: int, seed: int) -> Iterator[tuple[int, int]]:
+    """(item, round), some rounds of an item at a time; the last sweep has more, for what lacks samples."""
+    numbers = np.array_split(np.arange(rounds), min(SWEEPS, rounds))
+    numbers[-1] = np.append(numbers[-1], np.arange(rounds, rounds * MOST))
+    for sweep, own in enumerate(numbers):
+        for at in np.random.default_rng([seed, sweep]).permutation(count):
+            for number in own:
+                yield int(at), int(number)
 
 
 def _chosen(item: Item, number: int, rounds: int, samples: Samples, measuring: _Measuring) -> list[str]:
