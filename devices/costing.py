@@ -12,6 +12,7 @@ from ..traces.published import network_keys
 from ..workloads.builder import leading_conv_layers
 from ..workloads.network import Layer, Network
 from .cost import NetworkCost, moved_bytes, network_cost
+from .measured import measured_on, names_processor
 from .model import Device, OpRates, ProcessorCost
 from .stored import as_stored, fetched_s
 
@@ -127,7 +128,7 @@ class CostModel:
     def execute_s(self, network: Network, index: int, processor: str | None = None) -> float:
         """Seconds to execute one layer on a processor (None: the first)."""
         cost = self.device.cost
-        own = self._on(processor)
+        own = self.on(processor)
         layer = network.layers[index]
         gemm = layer.op in GEMM_OPS
         factor = own.gemm_scale if gemm else own.other_scale
@@ -137,36 +138,52 @@ class CostModel:
             if row is not None and row.execute_s is not None:
                 return row.execute_s * scale
             if not cost.execute and cost.primitives is not None:
-                return self._fastest_primitive_s(network, index) * factor
+                return self._fastest_primitive_s(network, index, processor)
         rates = self._rates(layer, own.execute or cost.execute)
         seconds = rates.call_s + layer.macs * rates.mac_s + moved_bytes(network, index) * rates.byte_s
         return fetched_s(seconds * scale, layer.weight_bytes, self.device.storage)
 
-    def _on(self, processor: str | None) -> ProcessorCost:
+    def on(self, processor: str | None) -> ProcessorCost:
+        """What differs on a processor (None: the first). Raises ``CostError`` for one that there is not."""
+        return self.device.cost.on.get(self._named(processor), AS_THE_FIRST)
+
+    def primitives_on(self, processor: str | None) -> tuple[PrimitiveProfile, ProcessorCost]:
+        """The device's own primitive profile on a processor, and the factors on its times there.
+
+        A processor that the profile names takes what was measured on it, any other its factors of that.
+        Raises ``CostError`` for a processor that there is not.
+        """
+        name = self._named(processor)
+        rows = measured_on(self._primitives, name, self.device.runtime.threads)
+        return rows, AS_THE_FIRST if names_processor(self._primitives, name) else self.on(name)
+
+    def _named(self, processor: str | None) -> str:
         names = [each.name for each in self.device.processors]
         if processor is not None and processor not in names:
             raise CostError(
                 f"device {self.device.name!r}: no processor {processor!r}; it has {', '.join(names)}"
             )
-        return self.device.cost.on.get(names[0] if processor is None else processor, AS_THE_FIRST)
+        return names[0] if processor is None else processor
 
     @cached_property
     def _primitives(self) -> PrimitiveProfile:
         assert self.device.cost.primitives is not None
         return read_primitives(self.device.cost.primitives)
 
-    def _fastest_primitive_s(self, network: Network, index: int) -> float:
+    def _fastest_primitive_s(self, network: Network, index: int, processor: str | None) -> float:
         """What a runtime that only looks at time takes, transforms between layouts not counted."""
         if network.layers[index].op in COSTLESS:
             return 0.0
-        rows = self._primitives.of(layer_key(network, index))
+        profile, own = self.primitives_on(processor)
+        rows = profile.of(layer_key(network, index))
         if not rows:
             raise CostError(
-                f"device {self.device.name!r}: its primitive profile {self._primitives.source} lacks "
+                f"device {self.device.name!r}: its primitive profile {profile.source} lacks "
                 f"{layer_key(network, index)!r} ({network.name}, layer {network.layers[index].name!r}); "
                 f"measure it: edgesched profile primitives {network.name!r} --out FILE.csv"
             )
-        return min(row.execute_s for row in rows)
+        factor = own.gemm_scale if network.layers[index].op in GEMM_OPS else own.other_scale
+        return min(row.execute_s for row in rows) * factor
 
     def _measured(self, network: Network, index: int) -> ProfileRow | None:
         return self._row(network.name, index)

@@ -8,6 +8,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from ..primitives.layers import library as others
@@ -15,17 +16,19 @@ from ..primitives.layers.layer import layer_shape
 from ..primitives.layouts import LAYOUTS, Layout
 from ..primitives.library import LIBRARY
 from ..primitives.shape import CONVOLUTIONS, ShapeError, conv_shape, layer_key, tensor_key
-from ..traces.primitives import primitive_profile_names, read_primitives
+from ..traces.primitives import primitive_profile_names
 from ..workloads.network import FLOAT32_BYTES, shape_bytes
 from .cost import moved_bytes
 from .costing import COSTLESS, GEMM_OPS, OTHER, CostModel
+from .measured import measured_on
 from .options import NetworkOptions, Option
+from .stored import computing, fetched_s
 from .transfer import TransferError, ratios
 
 if TYPE_CHECKING:
     from ..traces.primitives import PrimitiveProfile
     from ..workloads.network import Network
-    from .model import Device
+    from .model import Device, ProcessorCost, Storage
     from .transfer import Ratios
 
 CHW: Layout = "chw"
@@ -38,25 +41,68 @@ class ImplementingError(ValueError):
 
 
 def network_options(network: Network, device: Device, *, processor: str | None = None) -> NetworkOptions:
-    """What each layer of the network may be computed with on the device.
+    """What each layer of the network may be computed with on a processor of the device (None: the first).
 
-    A device with a primitive profile of its own: as ``options_from_profile``. Else as ``options_by_ratios``,
-    on ``processor`` (None: the first). Raises ``ImplementingError`` and ``CostError`` as those do.
+    With values of 8 bits: as ``microcontroller.options``. A device with a primitive profile of its own: as
+    ``options_from_profile``, at the runtime's number of threads; on a processor that the profile does not
+    name, times the processor's factors, or where it has rates, as ``options_by_ratios``. Any other device: as
+    ``options_by_ratios``. Weights that stay in flash take no memory. Raises ``ImplementingError`` and
+    ``CostError`` as those do.
     """
     if device.runtime.element_bytes == 1:
         from . import microcontroller
 
-        return microcontroller.options(network, device)
-    if device.cost.primitives is not None:
-        return options_from_profile(network, read_primitives(device.cost.primitives))
-    source = device.cost.primitive_ratios or next(iter(primitive_profile_names()), None)
+        return microcontroller.options(network, device, processor)
+    if device.runtime.element_bytes != FLOAT32_BYTES:
+        raise ImplementingError(
+            f"device {device.name!r}: runtime.element_bytes is {device.runtime.element_bytes}; primitives "
+            f"compute {FLOAT32_BYTES} (float32) or, on microcontrollers, 1"
+        )
+    own = device.cost.primitives
+    source = own or device.cost.primitive_ratios or next(iter(primitive_profile_names()), None)
     if source is None:
         raise ImplementingError(
             f"device {device.name!r} knows no primitives: set cost.primitives to a primitive profile "
             f"(edgesched profile primitives NETWORK --out FILE.csv), or cost.primitive_ratios to one of "
             f"another machine"
         )
-    return options_by_ratios(network, device, ratios(source, device.runtime.threads), processor)
+    model = CostModel(device)
+    if own is None or model.on(processor).execute:
+        return options_by_ratios(network, device, ratios(source, device.runtime.threads), processor)
+    profile, factors = model.primitives_on(processor)
+    options = _times(options_from_profile(network, profile), factors)
+    return _without_weights(options) if device.storage.reads == "in-place" else options
+
+
+def _times(options: NetworkOptions, factors: ProcessorCost) -> NetworkOptions:
+    """The options on a processor that takes ``factors`` times as long."""
+    if factors.gemm_scale == factors.other_scale == 1.0:
+        return options
+    return replace(
+        options,
+        layers=tuple(
+            tuple(
+                replace(
+                    each,
+                    execute_s=each.execute_s
+                    * (factors.gemm_scale if layer.op in GEMM_OPS else factors.other_scale),
+                )
+                for each in own
+            )
+            for layer, own in zip(options.network.layers, options.layers, strict=True)
+        ),
+        transform_s=tuple(
+            {pair: time_s * factors.other_scale for pair, time_s in own.items()}
+            for own in options.transform_s
+        ),
+    )
+
+
+def _without_weights(options: NetworkOptions) -> NetworkOptions:
+    return replace(
+        options,
+        layers=tuple(tuple(replace(each, weight_bytes=0) for each in own) for own in options.layers),
+    )
 
 
 def options_by_ratios(
@@ -65,28 +111,26 @@ def options_by_ratios(
     """What each layer may be computed with, by the device's own cost of it and ratios between primitives.
 
     A convolution's primitives take the ratio times what the device's runtime takes; workspaces and weights
-    are the library's. Other layers cost what the device says, whatever the layout. A transform between
+    are the library's; weights that stay in flash are fetched while a primitive computes, as the storage does.
+    Other layers cost what the device says, whatever the layout. A transform between
     layouts takes, for each byte read and written, what the processor's rates say of a layer that only moves
     bytes (``relu`` or ``other``); where they do not, the median of the network's own such layers. Of a batch,
     times and tensors are of all images, the workspace of one: they are computed in turn. Raises
     ``ImplementingError`` for a layer that primitives do not compute or ratios do not know, ``CostError`` for
     one that the device cannot tell the cost of, or another processor.
     """
-    if network.element_bytes != FLOAT32_BYTES:
-        raise ImplementingError(
-            f"network {network.name!r}: values of {network.element_bytes} bytes; primitives compute float32"
-        )
+    _check_float32(network)
     for layer in network.layers:
         if not layer.output_shape:
             raise ImplementingError(
                 f"network {network.name!r}: the shape of layer {layer.name!r} is not known"
             )
-    model = CostModel(device)
+    model = CostModel(computing(device))
     seconds = [model.execute_s(network, index, processor) for index in range(len(network.layers))]
     byte_s = _moving_byte_s(network, device, processor, seconds)
     sizes = tuple(shape_bytes(layer.output_shape) for layer in network.layers)
     pairs = tuple(itertools.permutations(LAYOUTS, 2))
-    return NetworkOptions(
+    options = NetworkOptions(
         network,
         tuple(
             _by_ratio(network, index, time_s, found)
@@ -100,6 +144,22 @@ def options_by_ratios(
         ),
         live_bytes=network.live_bytes,
         tensor_bytes=sizes,
+    )
+    if device.storage.reads != "in-place":
+        return options
+    return _without_weights(_fetched(options, device.storage))
+
+
+def _fetched(options: NetworkOptions, storage: Storage) -> NetworkOptions:
+    """Every option with what it waits for its weights in flash, as stored for it."""
+    return replace(
+        options,
+        layers=tuple(
+            tuple(
+                replace(each, execute_s=fetched_s(each.execute_s, each.weight_bytes, storage)) for each in own
+            )
+            for own in options.layers
+        ),
     )
 
 
@@ -165,8 +225,12 @@ def options_from_profile(network: Network, profile: PrimitiveProfile) -> Network
     """What each layer may be computed with, as the profile has it.
 
     Live bytes are those of the network's outputs, each in memory from its producer to its last reader. Raises
-    ``ImplementingError`` for a layer that the profile lacks, and for a network of several images at once.
+    ``ImplementingError`` for a layer that the profile lacks, for a network of several images at once, and for
+    one that is not float32. Of several rows of a primitive, that of the first processor and the fewest
+    threads counts.
     """
+    _check_float32(network)
+    profile = measured_on(profile, "", 1)
     if network.input_shape and network.input_shape[0] != 1:
         raise ImplementingError(
             f"network {network.name!r}: computes {network.input_shape[0]} images at once, primitives one; "
@@ -180,6 +244,13 @@ def options_from_profile(network: Network, profile: PrimitiveProfile) -> Network
         live_bytes=network.live_bytes,
         tensor_bytes=tuple(math.prod(layer.output_shape) * FLOAT32_BYTES for layer in network.layers),
     )
+
+
+def _check_float32(network: Network) -> None:
+    if network.element_bytes != FLOAT32_BYTES:
+        raise ImplementingError(
+            f"network {network.name!r}: values of {network.element_bytes} bytes; primitives compute float32"
+        )
 
 
 def _options(network: Network, index: int, profile: PrimitiveProfile) -> tuple[Option, ...]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from .costing import CostModel
 from .options import NetworkOptions, Option
-from .stored import LOWERED_BYTES, PATCHES, as_stored, fetched_s, kernel_values, lowered_bytes
+from .stored import LOWERED_BYTES, PATCHES, as_stored, computing, fetched_s, kernel_values, lowered_bytes
 
 if TYPE_CHECKING:
     from ..workloads.network import Network
@@ -36,30 +36,29 @@ WEIGHT_SHARE = 0.1
 """Share of the time that two patches spend reading weights. Assumed: no measurement separates it."""
 
 
-def options(network: Network, device: Device) -> NetworkOptions:
-    """What each layer may be computed with on the device, by its rates.
+def options(network: Network, device: Device, processor: str | None = None) -> NetworkOptions:
+    """What each layer may be computed with on a processor of the device (None: the first), by its rates.
 
-    Raises ``CostError`` for a layer that no rate covers.
+    Raises ``CostError`` for a layer that no rate covers, and for a processor that there is not.
     """
     stored = as_stored(network, device.runtime)
-    computing = device.model_copy(update={"storage": device.storage.model_copy(update={"reads": "cached"})})
-    model = CostModel(computing)
+    model = CostModel(computing(device))
+    seconds = [model.execute_s(stored, index, processor) for index in range(len(stored.layers))]
     return NetworkOptions(
         stored,
-        tuple(_options(stored, index, model, device.storage) for index in range(len(stored.layers))),
+        tuple(_options(stored, index, time_s, device.storage) for index, time_s in enumerate(seconds)),
         tuple({} for _ in stored.layers),
         live_bytes=stored.live_bytes,
         tensor_bytes=tuple(math.prod(layer.output_shape) * stored.element_bytes for layer in stored.layers),
     )
 
 
-def _options(network: Network, index: int, model: CostModel, storage: Storage) -> tuple[Option, ...]:
+def _options(network: Network, index: int, seconds: float, storage: Storage) -> tuple[Option, ...]:
     """The options of one layer; where weights are read in place none of them holds any."""
     layer = network.layers[index]
     weights = 0 if storage.reads == "in-place" else layer.weight_bytes
     if layer.op == "input":
         return (Option("input", "hwc", "hwc", 0.0),)
-    seconds = model.execute_s(network, index)
     return tuple(
         Option(name, "hwc", "hwc", fetched_s(ratio * seconds, layer.weight_bytes, storage), scratch, weights)
         for name, ratio, scratch in _kernels(network, index)

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from ..workloads.network import FLOAT32_BYTES, Layer, Network
-from .model import Runtime, Storage
+from .model import Device, Runtime, Storage
 
 WEIGHTED = frozenset({"convolution", "depthwise", "fully-connected"})
 """Operations whose weights are quantised; parameters of all others keep 4 bytes."""
@@ -43,6 +43,13 @@ def fetched_s(execute_s: float, weight_bytes: int, storage: Storage) -> float:
         return execute_s
     read_s = weight_bytes / storage.read_bytes_per_s
     return max(execute_s, read_s) if storage.prefetch else execute_s + read_s
+
+
+def computing(device: Device) -> Device:
+    """The device as if weights that it reads where they are stored were in memory: nothing waits for them."""
+    if device.storage.reads != "in-place":
+        return device
+    return device.model_copy(update={"storage": device.storage.model_copy(update={"reads": "cached"})})
 
 
 def lowered_bytes(kernel_values: int, patches: int = PATCHES) -> int:

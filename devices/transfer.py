@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from ..primitives.library import LIBRARY, candidates
 from ..primitives.shape import ConvShape
-from ..traces.primitives import PrimitiveProfile, PrimitiveRow, read_primitives
+from ..traces.primitives import PrimitiveProfile, read_primitives
+from .measured import measured_on
 
 REFERENCES = ("depthwise-direct-chw", "conv-1x1-gemm-ab-ki", "im2col-scan-ab-ki")
 """What the runtime itself does: the first of them that computes the shape."""
@@ -38,18 +39,19 @@ def reference(shape: ConvShape) -> str | None:
 class Ratios:
     """Times of primitives relative to the reference one, of the convolutions of a primitive profile.
 
-    Where the profile has rows of several numbers of threads, those of ``threads`` count, or of the fewest.
+    Where the profile has several rows of a primitive, the one that ``measured_on`` chooses counts.
     """
 
     def __init__(self, profile: PrimitiveProfile, threads: int = 1) -> None:
         self.source = profile.source
         self._layers: dict[ConvShape, dict[str, float]] = {}
         self._found: dict[ConvShape, Mapping[str, float]] = {}
-        rows = _of_threads(profile.rows, threads)
-        for key, times in rows.items():
+        rows = measured_on(profile, "", threads)
+        for key in rows.layers:
             numbers = _KEY.fullmatch(key)
             if numbers is None:
                 continue
+            times = {row.primitive: row.execute_s for row in rows.of(key)}
             shape = ConvShape(*(int(number) for number in numbers.groups()))
             base = times.get(reference(shape) or "")
             if base:
@@ -88,18 +90,6 @@ class Ratios:
             if ratio is not None:
                 found[primitive.name] = ratio
         return found
-
-
-def _of_threads(rows: Iterable[PrimitiveRow], threads: int) -> dict[str, dict[str, float]]:
-    """Per layer the seconds of each primitive, at one number of threads and on one processor."""
-    rows = tuple(rows)
-    stated = {row.threads for row in rows if row.threads is not None}
-    chosen = threads if threads in stated else min(stated, default=None)
-    found: dict[str, dict[str, float]] = {}
-    for row in rows:
-        if row.threads in (None, chosen):
-            found.setdefault(row.layer, {}).setdefault(row.primitive, row.execute_s)
-    return found
 
 
 def _kind(shape: ConvShape) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ARENAS = ("partitioned", "shared")
 MOST_MAPPINGS = 4096
-"""Ways to map networks to processors that are all looked at."""
+"""Ways to map networks to processors that are looked at: all of them for up to twelve networks on two."""
 
 
 class Pareto(Policy):
@@ -184,7 +184,7 @@ class Pareto(Policy):
 
     def room_bytes(self, memory: Ledger) -> float:
         """What no active network has booked of the limit and, where footprints share it, of the budget."""
-        room = memory.unreserved_bytes
+        room = memory.unreserved_bytes - max(0, memory.base_bytes - self.reserved_base_bytes)
         if self.budget_bytes is None or self.memory != FOOTPRINT:
             return room
         return min(room, self.budget_bytes - (memory.reserved_bytes - self.reserved_base_bytes))

@@ -22,7 +22,7 @@ from edgesched.primitives.shape import ConvShape, conv_shape
 from edgesched.runs.load import scenario_of
 from edgesched.runs.result import RunResult
 from edgesched.sim.run import simulate
-from edgesched.traces.primitives import PrimitiveProfile, PrimitiveRow
+from edgesched.traces.primitives import PrimitiveProfile, PrimitiveRow, read_primitives
 from edgesched.workloads import catalogue
 from edgesched.workloads.builder import GraphBuilder
 from edgesched.workloads.network import Network
@@ -294,7 +294,7 @@ def test_with_no_profile_at_all_the_message_says_which_keys_to_set(monkeypatch: 
 
 
 def test_networks_of_another_kind_are_known_by_similar_layers(reference: Path) -> None:
-    ratios = Ratios(implementing.read_primitives(reference))
+    ratios = Ratios(read_primitives(reference))
     pi = boards.load("raspberry-pi-4-2gb")
     model = CostModel(pi)
     for name in ("GenderNet", "FaceNet", "GoogLeNet", "ResNet-50", "MobileNet v2"):

@@ -39,10 +39,16 @@ def candidates(folder: Path, memory: str = FOOTPRINT) -> tuple[Candidates, list[
 
 
 def run(
-    folder: Path, policy: Any, *, limit: int | None = None, requests: int = 6, gap_s: float = 0.001
+    folder: Path,
+    policy: Any,
+    *,
+    limit: int | None = None,
+    requests: int = 6,
+    gap_s: float = 0.001,
+    board: str = "board.yaml",
 ) -> RunResult:
     data = {
-        "device": {"board": "board.yaml"} | ({} if limit is None else {"memory_limit": limit}),
+        "device": {"board": board} | ({} if limit is None else {"memory_limit": limit}),
         "workload": {
             "arrivals": {"process": "deterministic", "rate_per_s": 1 / gap_s},
             "networks": list(SMALL),
@@ -102,6 +108,19 @@ def test_where_not_even_the_least_fit_together_they_take_turns(folder: Path) -> 
     assert result.peak_bytes <= limit
     starts = sorted(zip(result.records.job_start_s, result.records.job_finish_s, strict=True))
     assert all(end <= start + 1e-9 for (_, end), (start, _) in itertools.pairwise(starts))
+
+
+def test_the_process_itself_takes_room(folder: Path) -> None:
+    _, fronts = candidates(folder)
+    least = sum(front.least.memory_bytes for front in fronts)
+    base = 1_000_000
+    text = (folder / "board.yaml").read_text().replace("total_bytes", f"base_bytes: {base}, total_bytes")
+    (folder / "based.yaml").write_text(text)
+    tight = run(folder, "pareto", limit=base + least - 1, board="based.yaml")
+    assert tight.infeasible is None
+    assert tight.peak_bytes <= base + least - 1
+    assert tight.busy_s[1] == 0.0  # one at a time: both do not fit beside the process
+    assert run(folder, "pareto", limit=base + least, board="based.yaml").busy_s[1] > 0.0
 
 
 def test_what_does_not_fit_says_what_would(folder: Path) -> None:

@@ -33,7 +33,7 @@ def plan_of(setup: Setup) -> Plan | None:
         )
     if device.runtime.threads != 1:
         raise PlannedError(
-            f"device {device.name}: runtime.threads is {device.runtime.threads}; primitives compute in one thread"
+            f"device {device.name}: runtime.threads is {device.runtime.threads}; a primitive is computed by one"
         )
     if device.storage.reads not in ("direct", "cached"):
         raise PlannedError(
