@@ -99,6 +99,23 @@ def test_bytes_where_all_stays_until_the_network_dies() -> None:
     assert cost.bulk_peak_bytes == weights + cost.bulk_execute_start_bytes
 
 
+@pytest.mark.parametrize(
+    ("workspace", "scratch"), [(0, 2 * DATA), (DATA, 2 * DATA), (DATA + 1, 2 * DATA + 1)]
+)
+def test_a_way_by_a_third_layout_holds_two_copies_before_the_workspace_is_taken(
+    workspace: int, scratch: int
+) -> None:
+    known = options()
+    im2col, winograd = known.layers[1]
+    changed = replace(winograd, workspace_bytes=workspace)
+    known = replace(known, layers=(known.layers[0], (im2col, changed), known.layers[2]))
+    for outputs in ("network", "arena"):
+        told = runtime(outputs_lifetime=outputs)
+        cost = planned_cost(own_cost(told), known, PLANNED, told)
+        held = cost.arena_bytes - DATA - CONV if outputs == "arena" else cost.execute_end_bytes[1]
+        assert held == scratch
+
+
 def test_loads_copy_the_weights_as_stored() -> None:
     cost = planned(runtime(load_copies=True))
     copies = network().load_copies
