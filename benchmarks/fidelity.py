@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -69,12 +70,14 @@ def service_s(board: Path, device: dict[str, Any]) -> float:
     return sum(cost.solo_s for cost in set_up(one).costs.values())
 
 
-def run(board: Path, out: Path, name: str, device: dict[str, Any], runs: int) -> list[dict[str, Any]]:
+def run(
+    board: Path, out: Path, name: str, device: dict[str, Any], runs: int, utilisations: Sequence[float]
+) -> list[dict[str, Any]]:
     """All policies and arrivals of one condition."""
     rows = []
     alone_s = service_s(board, device)
     for process in ("deterministic", "poisson"):
-        for utilisation in UTILISATIONS:
+        for utilisation in utilisations:
             for policy in POLICIES:
                 folder = out / name / f"{process}-{utilisation}-{policy}"
                 file = folder / "comparison.json"
@@ -146,6 +149,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write all rows here")
     parser.add_argument("--only", nargs="*", help="conditions: 40, 400, unpaced, starved")
     parser.add_argument("--runs", type=int, default=RUNS)
+    parser.add_argument("--utilisations", nargs="*", type=float, default=UTILISATIONS)
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -160,7 +164,7 @@ def main() -> None:
                 scenario(board, device, "linear", {"process": "poisson", "rate_per_s": 1}, 1)
             ).device
             device["memory_limit"] = base.memory.base_bytes + STARVED_ROOM_BYTES
-        rows += run(board, out, name, device, arguments.runs)
+        rows += run(board, out, name, device, arguments.runs, arguments.utilisations)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 

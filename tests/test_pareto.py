@@ -116,11 +116,11 @@ def test_the_process_itself_takes_room(folder: Path) -> None:
     base = 1_000_000
     text = (folder / "board.yaml").read_text().replace("total_bytes", f"base_bytes: {base}, total_bytes")
     (folder / "based.yaml").write_text(text)
-    tight = run(folder, "pareto", limit=base + least - 1, board="based.yaml")
+    tight = run(folder, "pareto", limit=base + least - 1, board="based.yaml", requests=1)
     assert tight.infeasible is None
     assert tight.peak_bytes <= base + least - 1
-    assert tight.busy_s[1] == 0.0  # one at a time: both do not fit beside the process
-    assert run(folder, "pareto", limit=base + least, board="based.yaml").busy_s[1] > 0.0
+    assert tight.busy_s[1] == 0.0  # one after the other: both do not fit beside the process
+    assert run(folder, "pareto", limit=base + least, board="based.yaml", requests=1).busy_s[1] > 0.0
 
 
 def test_what_does_not_fit_says_what_would(folder: Path) -> None:
@@ -201,7 +201,7 @@ def test_what_does_not_go_with_the_scenario_is_told(folder: Path, policy: Any, m
         run(folder, policy)
 
 
-def test_a_board_without_primitives_says_so(tmp_path: Path) -> None:
-    (tmp_path / "board.yaml").write_text("like: ideal\nname: bare\ncost: {execute: {other: {mac_s: 1e-9}}}\n")
-    with pytest.raises(ScenarioError, match="policy"):
+def test_a_board_that_knows_no_times_says_so(tmp_path: Path) -> None:
+    (tmp_path / "board.yaml").write_text("like: ideal\nname: bare\n")
+    with pytest.raises(ScenarioError, match="no rate for operation 'input'"):
         run(tmp_path, "pareto")

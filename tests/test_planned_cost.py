@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields, replace
 from typing import Any
 
 import pytest
+from planning_cases import random_case
 
 from edgesched.devices.cost import NetworkCost, network_cost
 from edgesched.devices.model import Runtime
 from edgesched.devices.options import NetworkOptions, Option
 from edgesched.devices.planned import planned_cost
+from edgesched.policies.planning.pricing import InfeasiblePlanError, price
 from edgesched.workloads.builder import GraphBuilder
 from edgesched.workloads.network import Network
 
@@ -155,3 +158,20 @@ def test_under_the_runtimes_own_choice_nothing_changes(weights: str, outputs: st
     for field in fields(NetworkCost):
         if field.name != "network":
             assert getattr(after, field.name) == pytest.approx(getattr(before, field.name)), field.name
+
+
+def test_seconds_are_those_that_a_planner_counts() -> None:
+    compared = 0
+    for seed in range(60):
+        known = random_case(seed)
+        zeros = (0.0,) * len(known.layers)
+        own = network_cost(known.network, runtime(), init_s=0.0, load_s=zeros, execute_s=zeros)
+        for choice in itertools.islice(itertools.product(*(range(len(each)) for each in known.layers)), 20):
+            try:
+                time_ps = price(known, choice).time_ps
+            except InfeasiblePlanError:
+                continue
+            compared += 1
+            seconds = sum(planned_cost(own, known, choice, runtime()).execute_s)
+            assert seconds == pytest.approx(time_ps / 1e12, abs=1e-9), seed
+    assert compared > 60

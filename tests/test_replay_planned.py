@@ -89,7 +89,7 @@ def test_the_command_writes_the_plan(
     ("change", "message"),
     [
         ({"policy": {"name": "pareto-online"}}, "decides only during the run"),
-        ({"device": {"board": "board.yaml", "runtime": {"threads": 2}}}, "computed by one"),
+        ({"device": {"board": "board.yaml", "runtime": {"threads": 2}}}, "is computed by one"),
         ({"device": {"board": "board.yaml", "storage": {"reads": "mapped"}}}, "'direct' or 'cached'"),
     ],
 )

@@ -37,8 +37,8 @@ LOOK_S = 0.05
 
 FILL_BYTES = 4 * 1024**2
 """Read before each sample. Timed in turn with whole inferences (three networks, three plans each, with
-0.5 MiB of cache a processor and 32 MiB shared), layers were a median of 5 % off with 4 MiB and 9 % with 8 MiB,
-which made plans with large workspaces look up to 20 % slower than they are."""
+0.5 MiB of cache a processor and 32 MiB shared), layers were a median of 5 % off with 4 MiB and 9 % with
+8 MiB, which made plans with large workspaces look up to 20 % slower than they are."""
 
 
 class PrimitiveBenchError(ValueError):

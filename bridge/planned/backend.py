@@ -33,7 +33,8 @@ def plan_of(setup: Setup) -> Plan | None:
         )
     if device.runtime.threads != 1:
         raise PlannedError(
-            f"device {device.name}: runtime.threads is {device.runtime.threads}; a primitive is computed by one"
+            f"device {device.name}: runtime.threads is {device.runtime.threads}, but a primitive is computed "
+            f"by one"
         )
     if device.storage.reads not in ("direct", "cached"):
         raise PlannedError(
