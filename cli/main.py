@@ -63,6 +63,7 @@ USER_ERRORS = (
     ("bridge.bundles.description", "BundleError"),
     ("bridge.bundles.generate", "GenerateError"),
     ("bridge.watch", "ReplayError"),
+    ("bridge.planned.steps", "PlannedError"),
     ("bridge.machine.storage", "StorageError"),
     ("bridge.machine.host", "HostError"),
     ("bridge.remote.archive", "PackageError"),

@@ -42,7 +42,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     subcommand_metavar="NETWORK... --out PROFILE.csv | primitives NETWORK... --out FILE.csv | "
-    "device --out BOARD.yaml",
+    "plan SCENARIO.yaml --out PROFILE.csv | device --out BOARD.yaml",
 )
 
 
@@ -146,6 +146,39 @@ def primitives(
     message(f"wrote {out}")
 
 
+@app.command("plan")
+def plan(
+    scenario: Annotated[Path, typer.Argument(help="A scenario whose policy plans primitives.")],
+    out: Annotated[Path, typer.Option(help="The profile, a CSV file.", show_default=False)],
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="Times that everything is measured.")] = 11,
+    seed: Annotated[int, typer.Option(min=0, help="Of the order within a round.")] = 0,
+    statistic: Annotated[
+        Statistic, typer.Option(help="What counts: the median on a quiet machine, the mean on a shared one.")
+    ] = Statistic.mean,
+) -> None:
+    """Measure a plan's layers as a replay loads and executes them, at the scenario's pace.
+
+    A board that names the profile (cost.profile) simulates the plan with it.
+    """
+    from ..bridge.measuring.plans import profile_plan
+    from ..runs.load import load_scenario
+
+    check_target("--out", out)
+    checked, folder = load_scenario(scenario)
+    with _one_message(), _progress() as progress:
+        profile_plan(
+            checked,
+            folder,
+            out,
+            rounds=rounds,
+            seed=seed,
+            statistic=statistic.value,
+            tell=message,
+            progress=progress,
+        )
+    message(f"wrote {out}")
+
+
 @app.command("device")
 def device(
     out: Annotated[Path, typer.Option(help="The board, a YAML file.", show_default=False)],
@@ -199,6 +232,7 @@ def _one_message() -> Iterator[None]:
     from ..bridge.measuring.board import BoardFileError
     from ..bridge.measuring.here import HereError
     from ..bridge.measuring.ownrates import OwnRatesError
+    from ..bridge.measuring.plans import PlanProfilingError
     from ..bridge.measuring.primitives import PrimitiveProfilingError
     from ..bridge.measuring.profiling import ProfilingError
     from ..bridge.measuring.samplefile import SampleFileError
@@ -208,7 +242,7 @@ def _one_message() -> Iterator[None]:
     own = BaseError, BenchError, BoardFileError, HereError, OwnRatesError, ProfilingError, SampleFileError
     try:
         yield
-    except (*own, PrimitiveProfilingError, RateError, ImportError) as error:
+    except (*own, PlanProfilingError, PrimitiveProfilingError, RateError, ImportError) as error:
         raise InputError(str(error)) from error
 
 

@@ -192,9 +192,12 @@ class CostModel:
         """The profile's row at the runtime's number of threads, or where it states none, the only row."""
         if self.profile is None:
             return None
-        rows = self.profile.rows_of(name, index)
+        # Rows of a plan's primitives are for that plan (devices/planned.py).
+        rows = [row for row in self.profile.rows_of(name, index) if not row.primitive]
+        if not rows:
+            return None
         threads = self.device.runtime.threads if any(row.threads is not None for row in rows) else None
-        return self.profile.layer(name, index, threads=threads)
+        return self.profile.layer(name, index, "", threads)
 
     def _measured_at_another_size(self, network: Network, index: int) -> ProfileRow | None:
         """The layer measured in the same network with another input: its weights are the same."""

@@ -10,12 +10,17 @@ from .cost import NetworkCost, network_cost
 from .relayout import paths
 
 if TYPE_CHECKING:
+    from ..traces.profile import Profile
     from .model import Runtime
     from .options import NetworkOptions
 
 
 def planned_cost(
-    cost: NetworkCost, options: NetworkOptions, choice: Sequence[int], runtime: Runtime
+    cost: NetworkCost,
+    options: NetworkOptions,
+    choice: Sequence[int],
+    runtime: Runtime,
+    measured: Profile | None = None,
 ) -> NetworkCost:
     """The network's cost where layer i is computed by its option ``choice[i]``.
 
@@ -23,7 +28,11 @@ def planned_cost(
     weights as stored. A layer's seconds are its option's and those of the transforms of its inputs. Its
     workspace and the transformed copies live while it executes; where the runtime plans one arena for a job,
     they lie in it, and the arena is the most of all at any instant.
+
+    ``measured`` may hold layers of the network under the very primitive, as ``edgesched profile plan`` writes
+    them: these take what was measured, transforms included, and INIT too.
     """
+    known = _Measured(measured, options.network.name)
     network = options.network
     chosen = [own[at] for own, at in zip(options.layers, choice, strict=True)]
     seconds, scratch, peak = [], [], 0
@@ -37,7 +46,7 @@ def planned_cost(
             copies += path.copies * size
             time_s += path.time_s
         most = max(most, copies + option.workspace_bytes)
-        seconds.append(time_s)
+        seconds.append(known.execute_s(index, option.primitive, time_s))
         scratch.append(most)
         peak = max(peak, options.live_bytes[index] + most)
     arena = runtime.outputs_lifetime == "arena"
@@ -53,13 +62,40 @@ def planned_cost(
     stored = replace(network, layers=layers, arena_bytes=peak if arena else network.arena_bytes)
     dispatch_s = runtime.dispatch_s
     load_s = [
-        (each - dispatch_s) * (option.weight_bytes / layer.weight_bytes if layer.weight_bytes else 1.0)
-        for each, option, layer in zip(cost.load_s, chosen, network.layers, strict=True)
+        known.load_s(
+            index,
+            option.primitive,
+            (each - dispatch_s) * (option.weight_bytes / layer.weight_bytes if layer.weight_bytes else 1.0),
+        )
+        for index, (each, option, layer) in enumerate(zip(cost.load_s, chosen, network.layers, strict=True))
     ]
     return network_cost(
         stored,
         runtime,
-        init_s=cost.init_s - dispatch_s,
+        init_s=known.init_s(cost.init_s - dispatch_s),
         load_s=tuple(load_s),
         execute_s=tuple(seconds),
     )
+
+
+class _Measured:
+    """What a profile has of a network's layers under given primitives; else what it is told."""
+
+    def __init__(self, profile: Profile | None, network: str) -> None:
+        rows = () if profile is None else profile.rows
+        self._rows = {(r.layer, r.primitive): r for r in rows if r.network == network and r.primitive}
+
+    def init_s(self, otherwise: float) -> float:
+        """Seconds of INIT."""
+        found = [row.init_s for (layer, _), row in self._rows.items() if layer is None]
+        return otherwise if not found or found[0] is None else found[0]
+
+    def load_s(self, index: int, primitive: str, otherwise: float) -> float:
+        """Seconds of loading a layer."""
+        row = self._rows.get((index, primitive))
+        return otherwise if row is None or row.cold_load_s is None else row.cold_load_s
+
+    def execute_s(self, index: int, primitive: str, otherwise: float) -> float:
+        """Seconds of executing a layer."""
+        row = self._rows.get((index, primitive))
+        return otherwise if row is None or row.execute_s is None else row.execute_s

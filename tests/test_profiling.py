@@ -169,6 +169,7 @@ class Recorded:
     """A program of three layers whose jobs note what is asked of them."""
 
     layers = (1, 2, 3)
+    layer_count = 3
 
     def __init__(self) -> None:
         self.calls: list[Any] = []

@@ -21,6 +21,7 @@ from edgesched.runs.load import load_scenario
 from edgesched.runs.tables import tasks
 from edgesched.runs.tasks import Trace
 from edgesched.sim.run import simulate
+from edgesched.traces.profile import read_profile
 
 NETWORKS = ["SqueezeNet 1.1@64", "MobileNet v1@64"]
 
@@ -83,6 +84,43 @@ def test_the_command_writes_the_plan(
     assert plan is not None
     assert set(plan["networks"]) == set(NETWORKS)
     assert "planned" in capsys.readouterr().out
+
+
+def test_a_profile_of_the_plan_is_what_is_simulated(scenario: Path, folder: Path) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["profile", "plan", str(scenario), "--out", str(folder / "plan.csv"), "--rounds", "2"])
+    assert done.value.code == 0
+    checked, _ = load_scenario(scenario)
+    before = simulate(checked, trace=Trace(), folder=folder)
+    board = (folder / "board.yaml").read_text()
+    (folder / "measured.yaml").write_text(
+        board.replace("primitives: primitives.csv", "primitives: primitives.csv, profile: plan.csv")
+    )
+    assert before.plan is not None
+    data = {**yaml.safe_load(scenario.read_text())}
+    data["device"]["board"] = "measured.yaml"
+    scenario.write_text(yaml.safe_dump(data))
+    measured = simulate(load_scenario(scenario)[0], trace=Trace(), folder=folder)
+    profile = read_profile(str(folder / "plan.csv"))
+    rows = {(row.network, row.layer): row for row in profile.rows}
+    assert profile.metadata["pace_bytes_per_s"] == "300000000.0"
+    assert measured.plan is not None
+    for name, each in measured.plan["networks"].items():
+        assert each["primitives"] == before.plan["networks"][name]["primitives"]  # the same plan
+        layers = [row for (network, layer), row in rows.items() if network == name and layer is not None]
+        assert [row.primitive for row in layers] == [primitive for _, primitive in each["primitives"]]
+        seconds = [(row.cold_load_s or 0.0) + (row.execute_s or 0.0) for row in layers]
+        assert each["solo_s"] == pytest.approx(sum(seconds) + (rows[name, None].init_s or 0.0))
+
+
+def test_a_policy_without_a_plan_has_no_such_profile(
+    scenario: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario.write_text(yaml.safe_dump({**yaml.safe_load(scenario.read_text()), "policy": "linear"}))
+    with pytest.raises(SystemExit) as done:
+        main(["profile", "plan", str(scenario), "--out", str(folder / "none.csv")])
+    assert done.value.code == 2
+    assert "policy linear plans no primitives" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

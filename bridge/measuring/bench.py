@@ -110,6 +110,7 @@ class _Measuring:
         self.loops: dict[str, Any] = {}
         self.before: Any = None
         self.primitives: Any = None
+        self.one_thread: Any = None
 
     def do_prepare(
         self, bundles: dict[str, str], pins: dict[str, list[int]], pace: float | None = None
@@ -140,17 +141,50 @@ class _Measuring:
 
     def do_pass(self, network: str, threads: int, what: str, cpus: list[int]) -> dict[str, Any]:
         """One pass of ``passes.timed_pass`` or ``memory_pass``, and what disturbed the machine meanwhile."""
-        from ..machine.host import Disturbance, Snapshot
         from .passes import memory_pass, timed_pass
-        from .samples import machine_disturbed
 
         program = self.programs[network, threads]
         program.file = self.files[network, "cached" if what == "cached" else "direct"]
-        if self.before is None:
-            self.before = Snapshot.take()
         if what == "memory":
             return {"held": self.pinned(cpus, memory_pass, program)}
-        tasks = self.pinned(cpus, timed_pass, program)
+        return self.watched(cpus, timed_pass, program)
+
+    def do_plan(self, scenario: dict[str, Any], folder: str, cpus: list[int]) -> None:
+        """Make the networks of a scenario ready under its policy's plan, at its storage's pace."""
+        from ...runs.scenario import Scenario
+        from ...runs.setup import set_up
+        from ..machine.memory import fix_malloc_thresholds
+        from ..machine.storage import Pace
+        from ..planned import backend as planned
+        from .passes import timed_pass
+
+        fix_malloc_thresholds()
+        setup = set_up(Scenario.model_validate(scenario), folder=Path(folder))
+        plan = planned.plan_of(setup)
+        assert plan is not None
+        self.one_thread = planned.one_blas_thread()
+        pace = setup.device.storage.pace_bytes_per_s
+        for name, program in planned.programs(setup, plan).items():
+            self.programs[name, 1] = program
+            self.pinned(cpus, timed_pass, program)  # compiles, and fills what is made at first use
+            program.set_pace(None if pace is None else Pace(pace))
+        gc.collect()
+        gc.freeze()
+
+    def do_plan_pass(self, network: str, cpus: list[int]) -> dict[str, Any]:
+        """One pass of ``passes.timed_pass`` of a network under its plan, and what disturbed the machine."""
+        from .passes import timed_pass
+
+        return self.watched(cpus, timed_pass, self.programs[network, 1])
+
+    def watched(self, cpus: Sequence[int], call: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Call in a pinned thread: the tasks that it timed, and what disturbed the machine meanwhile."""
+        from ..machine.host import Disturbance, Snapshot
+        from .samples import machine_disturbed
+
+        if self.before is None:
+            self.before = Snapshot.take()
+        tasks = self.pinned(cpus, call, *arguments)
         # Taken right after work each time: an idle processor's frequency would say nothing.
         before, self.before = self.before, Snapshot.take()
         return {"tasks": tasks, "disturbed": machine_disturbed(Disturbance.between(before, self.before))}

@@ -93,7 +93,7 @@ def memory_pass(program: Program) -> list[Held]:
 def _tasks(program: Program) -> Iterator[tuple[str, int, Callable[[], object]]]:
     """Every task of one job in order: kind, layer, what does it. They must be called in turn."""
     job = program.begin()
-    last = len(program.layers) - 1
+    last = program.layer_count - 1
 
     def executed(layer: int) -> None:
         job.execute(layer)
@@ -103,7 +103,7 @@ def _tasks(program: Program) -> Iterator[tuple[str, int, Callable[[], object]]]:
 
     try:
         yield INIT, WHOLE_NETWORK, job.init
-        for layer in range(len(program.layers)):
+        for layer in range(program.layer_count):
             yield LOAD, layer, lambda layer=layer: job.load(layer)  # type: ignore[misc]
             yield EXECUTE, layer, lambda layer=layer: executed(layer)  # type: ignore[misc]
     finally:

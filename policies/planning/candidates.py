@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...devices.implementing import network_options
 from ...devices.planned import planned_cost
+from ...traces.profile import read_profile
 from .footprint import footprint_frontier
 from .frontier import Frontier, frontier
 from .memory import DoesNotFitError, Memory
@@ -145,7 +146,9 @@ def _frontier(key: _Key) -> Frontier:
 def _candidate(key: _Key, index: int) -> Candidate:
     point = _frontier(key).points[index]
     options = _options(key)
-    cost = planned_cost(key.cost, options, point.choice, key.device.runtime)
+    path = key.device.cost.profile
+    measured = None if path is None else read_profile(path)
+    cost = planned_cost(key.cost, options, point.choice, key.device.runtime, measured)
     primitives = tuple(own[at].primitive for own, at in zip(options.layers, point.choice, strict=True))
     return Candidate(cost, primitives, key.processor, point.memory_bytes, point.time_s)
 
