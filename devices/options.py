@@ -23,7 +23,7 @@ class Option:
     execute_s: float
     workspace_bytes: int = 0
     weight_bytes: int = 0
-    """Weights as stored for the primitive, the bias included."""
+    """Weights as stored for the primitive, the bias included; 0 where they stay in flash."""
 
 
 @dataclass(frozen=True)

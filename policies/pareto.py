@@ -43,7 +43,7 @@ class Pareto(Policy):
 
     With one processor ``workers`` run networks at once; with several, each has one worker, and a network runs
     on the processor that ``processors`` names, or on the one where a request of all networks is soonest done.
-    A network whose footprint does not fit beside those that are active waits.
+    A network whose footprint does not fit beside those that are active waits; others may pass it.
     """
 
     def __init__(

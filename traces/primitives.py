@@ -12,16 +12,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from importlib import resources
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
-from .columns import Column, near, real, text, whole
+from .columns import Column, real, text, whole
+from .rows import check_distinct, embedded_content, is_name, rows_bytes, rows_of
 from .table import (
-    ProfileError,
     embedded_names,
-    format_table,
     parse_table,
     read_bytes,
     write_atomically,
@@ -117,12 +116,9 @@ class PrimitiveProfile:
     _by_layer: dict[str, tuple[PrimitiveRow, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        seen = set()
+        check_distinct(self.rows, self.source, _identity, _repeats)
         index: dict[str, list[PrimitiveRow]] = {}
-        for number, row in enumerate(self.rows, start=1):
-            if (key := _identity(row)) in seen:
-                raise ProfileError(self.source, f"row {number} {_repeats(row)}")
-            seen.add(key)
+        for row in self.rows:
             index.setdefault(row.layer, []).append(row)
         object.__setattr__(self, "rows", tuple(self.rows))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
@@ -156,36 +152,22 @@ def read_primitives(source: str | os.PathLike[str]) -> PrimitiveProfile:
     A text without ``.csv`` at its end and without a folder in it is a name. Raises ProfileError.
     """
     name = os.fspath(source)
-    if isinstance(source, str) and not name.lower().endswith(".csv") and not {"/", os.sep} & set(name):
-        return _embedded(name)
-    return _parsed(read_bytes(Path(name)), name)
+    return _embedded(name) if is_name(source) else _parsed(read_bytes(Path(name)), name)
 
 
 @lru_cache(maxsize=16)
 def _embedded(name: str) -> PrimitiveProfile:
-    names = primitive_profile_names()
-    if name not in names:
-        raise ProfileError(
-            f"primitive profile {name[:80]!r}",
-            f"there is none of that name; {near(name, names)} (or a path to a .csv file)",
-        )
-    return _parsed((resources.files(__package__) / f"{name}.csv").read_bytes(), name)
+    return _parsed(embedded_content(name, KIND), name)
 
 
 def _parsed(content: bytes, source: str) -> PrimitiveProfile:
     table = parse_table(content, source, KIND, PRIMITIVE_COLUMNS)
-    place = {name: table.columns.index(name) for name in _NAMES if name in table.columns}
-    rows = []
-    lines: dict[object, int] = {}
-    for line, cells in table.rows:
-        values = {name: cells[at] for name, at in place.items()}
-        row = PrimitiveRow(**{**values, "processor": values.get("processor") or ""})
-        key = _identity(row)
-        if key in lines:
-            raise ProfileError(source, f"{_repeats(row)}; first on line {lines[key]}", line=line)
-        lines[key] = line
-        rows.append(row)
-    return PrimitiveProfile(tuple(rows), table.metadata, source)
+    rows = rows_of(table, source, _NAMES, _row, _identity, _repeats)
+    return PrimitiveProfile(rows, table.metadata, source)
+
+
+def _row(values: dict[str, Any]) -> PrimitiveRow:
+    return PrimitiveRow(**{**values, "processor": values.get("processor") or ""})
 
 
 def write_primitives(profile: PrimitiveProfile, path: str | os.PathLike[str]) -> None:
@@ -199,10 +181,4 @@ def write_primitives(profile: PrimitiveProfile, path: str | os.PathLike[str]) ->
 
 def primitive_profile_bytes(profile: PrimitiveProfile, path: str = "primitive profile") -> bytes:
     """What ``write_primitives`` writes; ``path`` is for messages. Raises ProfileError."""
-    used = [
-        column
-        for column in PRIMITIVE_COLUMNS.values()
-        if column.required or any(getattr(row, column.name) not in ("", None) for row in profile.rows)
-    ]
-    cells = (tuple(getattr(row, column.name) for column in used) for row in profile.rows)
-    return format_table(path, KIND, profile.metadata, used, cells)
+    return rows_bytes(path, KIND, profile.metadata, PRIMITIVE_COLUMNS, profile.rows)

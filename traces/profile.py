@@ -15,20 +15,19 @@ Times are in seconds, sizes in bytes, frequencies in hertz; ``COLUMNS`` is the f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from importlib import resources
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from .columns import Column, indices, near, real, text, whole
+from .columns import Column, indices, real, text, whole
+from .rows import check_distinct, embedded_content, is_name, rows_bytes, rows_of
 from .table import (
     ProfileError,
     embedded_names,
-    format_table,
     parse_table,
     read_bytes,
     write_atomically,
@@ -148,13 +147,9 @@ class Profile:
     _by_layer: dict[tuple[str, int | None], list[ProfileRow]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        seen = set()
+        check_distinct(self.rows, self.source, _identity, _repeats)
         index: dict[tuple[str, int | None], list[ProfileRow]] = {}
-        for number, row in enumerate(self.rows, start=1):
-            key = _identity(row)
-            if key in seen:
-                raise ProfileError(self.source, f"row {number} {_repeats(row)}")
-            seen.add(key)
+        for row in self.rows:
             index.setdefault((row.network, row.layer), []).append(row)
         object.__setattr__(self, "rows", tuple(self.rows))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
@@ -230,50 +225,25 @@ def read_profile(source: str | os.PathLike[str]) -> Profile:
     A text without ``.csv`` at its end and without a folder in it is a name. Raises ProfileError.
     """
     name = os.fspath(source)
-    if isinstance(source, str) and not name.lower().endswith(".csv") and not {"/", os.sep} & set(name):
-        return _embedded(name)
-    return _parsed(read_bytes(Path(name)), name)
+    return _embedded(name) if is_name(source) else _parsed(read_bytes(Path(name)), name)
 
 
 @lru_cache(maxsize=16)
 def _embedded(name: str) -> Profile:
-    if name not in names():
-        raise ProfileError(
-            f"profile {name[:80]!r}",
-            f"there is none of that name; {near(name, names())} (or a path to a .csv file)",
-        )
-    return _parsed((resources.files(__package__) / f"{name}.csv").read_bytes(), name)
+    return _parsed(embedded_content(name, KIND), name)
 
 
 def _parsed(content: bytes, source: str) -> Profile:
     table = parse_table(content, source, KIND, COLUMNS)
     if all(column in _TEXTS or column == "layer" for column in table.columns):
         raise ProfileError(source, f"measures nothing; columns for that: {', '.join(list(COLUMNS)[8:])}")
-    stated = [name for name in _NAMES if name in table.columns]
-    place = [table.columns.index(name) for name in stated]
-    build = _builder(stated)
-    rows = []
-    lines: dict[tuple[Any, ...], int] = {}
-    for line, cells in table.rows:
-        row = build([cells[at] for at in place])
-        key = _identity(row)
-        if key in lines:
-            raise ProfileError(source, f"{_repeats(row)}; first on line {lines[key]}", line=line)
-        lines[key] = line
-        rows.append(row)
-    return Profile(tuple(rows), table.metadata, source)
+    rows = rows_of(table, source, _NAMES, _row, _identity, _repeats)
+    return Profile(rows, table.metadata, source)
 
 
-def _builder(stated: list[str]) -> Callable[[list[Any]], ProfileRow]:
-    """A function that makes a row of the values of the columns ``stated``; a blank text becomes ""."""
-    texts = [index for index, name in enumerate(stated) if name in _TEXTS]
-
-    def build(values: list[Any]) -> ProfileRow:
-        for index in texts:
-            values[index] = values[index] or ""
-        return ProfileRow(**dict(zip(stated, values, strict=True)))
-
-    return build
+def _row(values: dict[str, Any]) -> ProfileRow:
+    """A row of the values; a blank text becomes ""."""
+    return ProfileRow(**{name: value or "" if name in _TEXTS else value for name, value in values.items()})
 
 
 def write_profile(profile: Profile, path: str | os.PathLike[str]) -> None:
@@ -287,12 +257,4 @@ def write_profile(profile: Profile, path: str | os.PathLike[str]) -> None:
 
 def profile_bytes(profile: Profile, path: str = "profile") -> bytes:
     """What ``write_profile`` writes; ``path`` is for messages. Raises ProfileError."""
-    used = [
-        column
-        for column in COLUMNS.values()
-        if column.required or any(getattr(row, column.name) not in ("", None) for row in profile.rows)
-    ]
-    cells: Iterable[tuple[object, ...]] = (
-        tuple(getattr(row, column.name) for column in used) for row in profile.rows
-    )
-    return format_table(path, KIND, profile.metadata, used, cells)
+    return rows_bytes(path, KIND, profile.metadata, COLUMNS, profile.rows)
