@@ -81,6 +81,15 @@ def plan(
         list[str] | None,
         typer.Option(help="AlexNet=50ms,VGG-16=0.4s; every network needs one.", show_default=False),
     ] = None,
+    execute: Annotated[
+        int | None,
+        typer.Option(
+            metavar="ROUNDS",
+            min=1,
+            help="Execute the plans on this machine, alone and at once.",
+            show_default=False,
+        ),
+    ] = None,
     json: Annotated[
         Path | None, typer.Option(help="Write the plan as JSON to this file.", show_default=False)
     ] = None,
@@ -99,6 +108,10 @@ def plan(
     planned = _Planned(source, memory, limit, options, fronts)
     screen = console()
     record = planned.one(screen) if len(networks) == 1 else planned.several(screen, goal)
+    if execute is not None and planned.points:
+        from .executed import execute as run
+
+        record["executed"] = run(screen, options, planned.points, execute)
     if json is not None:
         write_json(json, {"planned_for": source, "memory": memory.value, "budget_bytes": limit, **record})
     if not record["fits"]:
@@ -169,6 +182,8 @@ class _Planned:
         self.budget = budget
         self.options = options
         self.fronts = fronts
+        self.points: list[Point] = []
+        """The plan of each network, once it is found."""
 
     # -- one network --------------------------------------------------------------------------------------
 
@@ -186,6 +201,7 @@ class _Planned:
             screen.print(f"Verdict: {name} does not fit", style="bold red")
             self._bounds(screen, error.demand_bytes, [("would fit", f"{amounts(least)} (the least)")])
             return {**record, "fits": False, "demand_bytes": error.demand_bytes, "plan": None}
+        self.points = [point]
         within = "" if self.budget is None else f" within {bytes_text(self.budget)}"
         screen.print(f"Verdict: {name} takes {amounts(point)}{within}", style="bold green")
         self._facts(
@@ -227,6 +243,7 @@ class _Planned:
                 levers.append(("would fit", f"a shared arena, one network after the other: {say}"))
             self._bounds(screen, error.demand_bytes, levers)
             return {**record, "fits": False, "demand_bytes": error.demand_bytes, "partition": None}
+        self.points = list(found.points)
         within = "" if self.budget is None else f" within {bytes_text(self.budget)}"
         late = goal.worst and found.value > 1
         screen.print(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,28 @@ def test_a_profile_of_the_plan_is_what_is_simulated(scenario: Path, folder: Path
         assert [row.primitive for row in layers] == [primitive for _, primitive in each["primitives"]]
         seconds = [(row.cold_load_s or 0.0) + (row.execute_s or 0.0) for row in layers]
         assert each["solo_s"] == pytest.approx(sum(seconds) + (rows[name, None].init_s or 0.0))
+
+
+def test_plans_are_executed_on_this_machine(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGESCHED_CACHE", str(folder / "cache"))
+    usable = len(os.sched_getaffinity(0))
+    networks = NETWORKS[: min(2, usable)]
+    out = tmp_path / "plan.json"
+    with pytest.raises(SystemExit) as done:
+        profile = str(folder / "primitives.csv")
+        options = ["--budget", "200KB", "--profile", profile, "--execute", "2", "--json", str(out)]
+        main(["plan", *networks, *options])
+    assert done.value.code == 0
+    assert "executed here" in capsys.readouterr().out
+    executed = json.loads(out.read_text())["executed"]
+    assert [each["network"] for each in executed] == networks
+    for each in executed:
+        assert each["used_workspace_bytes"] == each["planned_workspace_bytes"] <= 200_000
+        assert each["used_arena_bytes"] == each["planned_arena_bytes"]
+        assert each["largest_relative_error"] < 1e-4
+        assert each["alone_s"] > 0
 
 
 def test_a_policy_without_a_plan_has_no_such_profile(

@@ -243,7 +243,10 @@ def _parsed(content: bytes, source: str) -> Profile:
 
 def _row(values: dict[str, Any]) -> ProfileRow:
     """A row of the values; a blank text becomes ""."""
-    return ProfileRow(**{name: value or "" if name in _TEXTS else value for name, value in values.items()})
+    filled: dict[str, Any] = {
+        name: value or "" if name in _TEXTS else value for name, value in values.items()
+    }
+    return ProfileRow(**filled)
 
 
 def write_profile(profile: Profile, path: str | os.PathLike[str]) -> None:
