@@ -35,7 +35,7 @@ def execute(
             for each, point in zip(options, points, strict=True)
         ]
         found = execute_together(programs, rounds)
-        records = [
+        records: list[dict[str, Any]] = [
             {
                 "network": ran.network,
                 "planned_s": point.time_s,

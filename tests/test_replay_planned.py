@@ -122,9 +122,9 @@ def test_plans_are_executed_on_this_machine(
     usable = len(os.sched_getaffinity(0))
     networks = NETWORKS[: min(2, usable)]
     out = tmp_path / "plan.json"
+    profile = str(folder / "primitives.csv")
+    options = ["--budget", "200KB", "--profile", profile, "--execute", "2", "--json", str(out)]
     with pytest.raises(SystemExit) as done:
-        profile = str(folder / "primitives.csv")
-        options = ["--budget", "200KB", "--profile", profile, "--execute", "2", "--json", str(out)]
         main(["plan", *networks, *options])
     assert done.value.code == 0
     assert "executed here" in capsys.readouterr().out
