@@ -36,8 +36,8 @@ from edgesched.devices.options import NetworkOptions, Option
 from edgesched.policies.graph import WHOLE_NETWORK
 from edgesched.policies.planning.frontier import Frontier, Point, frontier
 from edgesched.policies.planning.pricing import price
+from edgesched.primitives.catalogue import LIBRARY
 from edgesched.primitives.layouts import transform_name
-from edgesched.primitives.library import LIBRARY
 from edgesched.primitives.shape import CONVOLUTIONS, layer_key, tensor_key
 from edgesched.traces.primitives import PrimitiveProfile, read_primitives
 from edgesched.workloads import catalogue

@@ -53,7 +53,7 @@ USER_ERRORS = (
     ("traces.table", "ProfileError"),
     ("workloads.catalogue", "UnknownNetworkError"),
     ("primitives.shape", "ShapeError"),
-    ("primitives.library", "UnknownPrimitiveError"),
+    ("primitives.catalogue", "UnknownPrimitiveError"),
     ("devices.implementing", "ImplementingError"),
     ("policies.planning.transforms", "PlanningError"),
     ("policies.planning.search", "TooWideError"),

@@ -54,7 +54,7 @@ def abbreviated(name: str) -> str:
 
 def family(name: str) -> str:
     """The family of a primitive; "other" for one that neither the library nor the literature names."""
-    from ..primitives.library import LIBRARY
+    from ..primitives.catalogue import LIBRARY
     from ..primitives.published import PUBLISHED
 
     found: Any = LIBRARY.get(name) or PUBLISHED.get(name)

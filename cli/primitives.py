@@ -82,7 +82,7 @@ def list_primitives(
 ) -> None:
     """All primitives, or those that compute a shape, or how many there are for each layer of a network."""
     from ..devices.reading import InputError
-    from ..primitives.library import LIBRARY
+    from ..primitives.catalogue import LIBRARY
 
     if network is not None and shape is not None:
         raise InputError("--network and --shape: give one of them")
@@ -108,7 +108,7 @@ def show_primitive(
     shape: Annotated[str | None, typer.Option(help=SHAPE_HELP, show_default=False)] = None,
 ) -> None:
     """One primitive: layouts, what it computes, and multiplies, workspace and weights there."""
-    from ..primitives.library import primitive
+    from ..primitives.catalogue import primitive
 
     own = primitive(name)
     shapes = [parse_shape(text) for text in ((shape,) if shape is not None else EXAMPLES)]
@@ -146,7 +146,7 @@ def show_primitive(
 
 def _list_for(shape: ConvShape) -> None:
     """Those that compute the shape, least workspace first, and why the others do not."""
-    from ..primitives.library import LIBRARY, candidates
+    from ..primitives.catalogue import LIBRARY, candidates
 
     screen = console()
     found = candidates(shape)
@@ -178,7 +178,7 @@ def _list_for(shape: ConvShape) -> None:
 
 def _list_layers(name: str) -> None:
     """The convolutions of a network, how many primitives each has, and the workspaces they take."""
-    from ..primitives.library import candidates
+    from ..primitives.catalogue import candidates
     from ..primitives.shape import CONVOLUTIONS, conv_shape
     from ..workloads import catalogue
 

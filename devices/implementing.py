@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from ..primitives.layers import library as others
+from ..primitives.catalogue import LIBRARY
+from ..primitives.layers import catalogue as others
 from ..primitives.layers.layer import layer_shape
 from ..primitives.layouts import LAYOUTS, Layout
-from ..primitives.library import LIBRARY
 from ..primitives.shape import CONVOLUTIONS, ShapeError, conv_shape, layer_key, tensor_key
 from ..traces.primitives import primitive_profile_names
 from ..workloads.network import FLOAT32_BYTES, shape_bytes

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from ..primitives.library import LIBRARY, candidates
+from ..primitives.catalogue import LIBRARY, candidates
 from ..primitives.shape import ConvShape
 from ..traces.primitives import PrimitiveProfile, read_primitives
 from .measured import measured_on

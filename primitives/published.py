@@ -2,7 +2,7 @@
 
 The 71 names are those of triNNity's primitives that selection work profiles, and four more im2col that copy
 whole planes; they follow a grammar: family, way of copying, operands transposed, and order of the product
-(``ik``: pixels x kernels, ``ki``: kernels x pixels). What edgesched itself executes is in ``library``; this
+(``ik``: pixels x kernels, ``ki``: kernels x pixels). What edgesched itself executes is in ``catalogue``; this
 table is for reading others' measurements.
 
 Formulas count float32 elements of one image, C x H x W in, M kernels of K x K, stride S. As triNNity pads,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgesched.devices.options import NetworkOptions, Option
-from edgesched.primitives import library
-from edgesched.primitives.layers import library as others
+from edgesched.primitives import catalogue as library
+from edgesched.primitives.layers import catalogue as others
 from edgesched.primitives.layers.layer import layer_shape
 from edgesched.primitives.layouts import LAYOUTS
 from edgesched.primitives.shape import CONVOLUTIONS, conv_shape

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from planning_options import every_option
 
-from edgesched.primitives.library import LIBRARY
+from edgesched.primitives.catalogue import LIBRARY
 from edgesched.primitives.shape import CONVOLUTIONS, conv_shape, layer_key, tensor_key
 from edgesched.traces.primitives import PrimitiveProfile, PrimitiveRow, write_primitives
 from edgesched.workloads import catalogue

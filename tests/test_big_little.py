@@ -14,7 +14,7 @@ from edgesched.devices.costing import GEMM_OPS, CostError, CostModel
 from edgesched.devices.model import Device
 from edgesched.devices.transfer import reference
 from edgesched.policies.graph import Kind
-from edgesched.primitives.library import LIBRARY
+from edgesched.primitives.catalogue import LIBRARY
 from edgesched.primitives.shape import CONVOLUTIONS, conv_shape, layer_key
 from edgesched.runs.load import scenario_of
 from edgesched.runs.tasks import Trace

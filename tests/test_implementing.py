@@ -17,7 +17,7 @@ from edgesched.devices.implementing import ImplementingError, network_options, o
 from edgesched.devices.model import Device
 from edgesched.devices.options import NetworkOptions, Option
 from edgesched.devices.transfer import Ratios, TransferError
-from edgesched.primitives.library import LIBRARY
+from edgesched.primitives.catalogue import LIBRARY
 from edgesched.primitives.shape import ConvShape, conv_shape
 from edgesched.runs.load import scenario_of
 from edgesched.runs.result import RunResult

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from edgesched.primitives.arena import Arena
-from edgesched.primitives.layers.layer import LayerPrimitive, LayerShape, laid_out, layer_shape
-from edgesched.primitives.layers.library import (
+from edgesched.primitives.layers.catalogue import (
     LIBRARY,
     UnknownLayerPrimitiveError,
     candidates,
     primitive,
 )
+from edgesched.primitives.layers.layer import LayerPrimitive, LayerShape, laid_out, layer_shape
 from edgesched.primitives.layouts import LAYOUTS, as_chw, in_layout
 from edgesched.primitives.primitive import NotApplicable
 from edgesched.primitives.shape import ShapeError

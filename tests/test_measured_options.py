@@ -14,7 +14,7 @@ from edgesched.devices.measured import measured_on
 from edgesched.devices.model import Device
 from edgesched.devices.options import NetworkOptions, Option
 from edgesched.devices.planned import planned_cost
-from edgesched.primitives.library import LIBRARY
+from edgesched.primitives.catalogue import LIBRARY
 from edgesched.primitives.shape import conv_shape
 from edgesched.traces.primitives import PrimitiveProfile, PrimitiveRow, write_primitives
 from edgesched.workloads.builder import GraphBuilder

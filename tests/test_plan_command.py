@@ -22,8 +22,8 @@ from edgesched.devices.reading import InputError
 from edgesched.policies.planning.memory import MEMORIES
 from edgesched.policies.planning.partition import OBJECTIVES
 from edgesched.policies.planning.pricing import price
+from edgesched.primitives.catalogue import LIBRARY, candidates, primitive
 from edgesched.primitives.layouts import LAYOUTS, transform_name
-from edgesched.primitives.library import LIBRARY, candidates, primitive
 from edgesched.primitives.published import PUBLISHED
 from edgesched.primitives.shape import CONVOLUTIONS, ConvShape, conv_shape, layer_key, tensor_key
 from edgesched.sim.plots import save, time_against_memory

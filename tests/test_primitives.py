@@ -10,8 +10,8 @@ from conv_reference import convolve
 
 from edgesched.primitives.arena import Arena, ArenaError
 from edgesched.primitives.blas import multiply_add
+from edgesched.primitives.catalogue import LIBRARY, UnknownPrimitiveError, candidates, primitive
 from edgesched.primitives.layouts import LAYOUTS, Layout, as_chw, in_layout, transform
-from edgesched.primitives.library import LIBRARY, UnknownPrimitiveError, candidates, primitive
 from edgesched.primitives.primitive import Array, NotApplicable, Primitive
 from edgesched.primitives.shape import CONVOLUTIONS, ConvShape, conv_shape
 from edgesched.workloads.catalogue import build, names

@@ -20,7 +20,7 @@ from edgesched.bridge.measuring.primitivebench import PrimitiveBench, PrimitiveB
 from edgesched.bridge.measuring.primitives import PrimitiveProfilingError, profile_primitives
 from edgesched.bridge.measuring.samples import Config, Pass, Samples
 from edgesched.cli.main import app
-from edgesched.primitives import library
+from edgesched.primitives import catalogue as library
 from edgesched.primitives.shape import conv_shape, layer_key, tensor_key
 from edgesched.traces.primitives import read_primitives
 from edgesched.workloads.builder import GraphBuilder

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ...primitives import library
-from ...primitives.layers import library as others
+from ...primitives import catalogue as library
+from ...primitives.layers import catalogue as others
 from ...primitives.layers.layer import layer_shape
 from ...primitives.layouts import LAYOUTS, Layout, transform_name
 from ...primitives.shape import CONVOLUTIONS, ShapeError, conv_shape, layer_key, tensor_key

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...primitives.arena import Arena
-from ...primitives.layers import library as others
+from ...primitives.catalogue import primitive as convolution
+from ...primitives.layers import catalogue as others
 from ...primitives.layers.layer import laid_out, layer_shape
 from ...primitives.layouts import LAYOUTS, in_layout, transform, transform_name
-from ...primitives.library import primitive as convolution
 from ...primitives.primitive import FLOAT, Array
 from ...primitives.shape import CONVOLUTIONS, conv_shape
 from ...workloads.network import Network

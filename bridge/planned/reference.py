@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...primitives.arena import Arena
+from ...primitives.layers.catalogue import LIBRARY
 from ...primitives.layers.layer import LayerShape, layer_shape
-from ...primitives.layers.library import LIBRARY
 from ...primitives.primitive import FLOAT, Array
 from ...primitives.shape import CONVOLUTIONS, ConvShape, conv_shape
 from .weights import layer_weights

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from ...devices.options import Choice, NetworkOptions, Option
 from ...devices.relayout import Path, paths
-from ...primitives.layers import library as layers
+from ...primitives.catalogue import primitive as convolution
+from ...primitives.layers import catalogue as layers
 from ...primitives.layers.layer import LayerPrimitive, LayerShape, layer_shape
 from ...primitives.layouts import Layout
-from ...primitives.library import primitive as convolution
 from ...primitives.primitive import Primitive
 from ...primitives.shape import CONVOLUTIONS, ConvShape, conv_shape
 from ...workloads.network import Network

@@ -11,6 +11,7 @@ The matrices are stored with the weights and counted there.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -47,13 +48,13 @@ class Fourier(Primitive):
             return f"the kernels' spectra would take more than {MAX_SPECTRA_BYTES >> 20} MiB"
         return None
 
+    @abstractmethod
     def spectra_elements(self, shape: ConvShape) -> int:
         """Elements of the kernels' spectra; a complex number has two."""
-        raise NotImplementedError
 
+    @abstractmethod
     def matrices(self, shape: ConvShape) -> tuple[tuple[int, int], ...]:
         """Sides of the matrices that are stored before the spectra."""
-        raise NotImplementedError
 
     def weight_elements(self, shape: ConvShape) -> int:
         """The matrices of the transforms and the kernels' spectra."""
