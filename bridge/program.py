@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..policies.graph import WHOLE_NETWORK
+from .bundles.libraries import import_runtime
 from .machine.host import gives_free_pages_back
 from .machine.memory import PAGE_BYTES, MappedFile, Region, huge_page_bytes
 from .machine.storage import WeightsFile
@@ -188,8 +189,7 @@ class Programs:
 
 def session(path: Any, threads: int) -> Any:
     """An onnxruntime session that runs a layer's model as it stands, and keeps no memory of its own."""
-    import onnxruntime as ort
-
+    ort = import_runtime()
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = threads

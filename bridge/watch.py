@@ -8,11 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from . import journal
+from .interrupts import collected
 from .journal import Journal
 from .machine.cgroup import MemoryGroup
 from .process import CRASHED, DOES_NOT_FIT
@@ -55,7 +55,7 @@ class Watch:
 
     def run(self, device: Device) -> str:
         """Start, guard and watch; returns the outcome."""
-        with interrupts() as interrupted:
+        with collected() as interrupted:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"{__package__}.process"],
                 stdin=subprocess.PIPE,
@@ -139,20 +139,3 @@ class Watch:
         if self.book.phase in (journal.PREPARING, journal.FAILED) and not int(self.book.state["tasks"][0]):
             raise ReplayError(f"preparing failed: {self.message}")
         return "crashed"
-
-
-@contextmanager
-def interrupts() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them."""
-    seen: list[int] = []
-    before: dict[int, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        try:
-            before[int(number)] = signal.signal(number, lambda n, _: seen.append(n))
-        except ValueError:  # not the main thread: whoever is decides
-            break
-    try:
-        yield seen
-    finally:
-        for which, handler in before.items():
-            signal.signal(which, handler)

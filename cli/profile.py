@@ -226,7 +226,8 @@ def _numbers(text: str) -> list[int]:
 
 @contextmanager
 def _one_message() -> Iterator[None]:
-    """What measuring raises for the user to put right is an ``InputError``."""
+    """What measuring raises for the user to put right is an ``InputError``; SIGTERM is an interrupt."""
+    from ..bridge.interrupts import Interrupts
     from ..bridge.measuring.base import BaseError
     from ..bridge.measuring.bench import BenchError
     from ..bridge.measuring.board import BoardFileError
@@ -241,7 +242,8 @@ def _one_message() -> Iterator[None]:
 
     own = BaseError, BenchError, BoardFileError, HereError, OwnRatesError, ProfilingError, SampleFileError
     try:
-        yield
+        with Interrupts():
+            yield
     except (*own, PlanProfilingError, PrimitiveProfilingError, RateError, ImportError) as error:
         raise InputError(str(error)) from error
 

@@ -65,6 +65,7 @@ def replay(
     The same policy on the same arrivals as ``edgesched run``, under the scenario's memory limit. A policy
     that does not fit is killed by the limit, and that is the result. Interrupted, it keeps what was measured.
     """
+    from ..bridge.interrupts import Interrupts
     from ..bridge.prepare import bundles_for
     from ..bridge.remote.packaged import EXIT
     from ..bridge.replay import replay as replay_once
@@ -87,7 +88,9 @@ def replay(
         check_replaceable(out)
     if device is not None:
         raise typer.Exit(replay_elsewhere(source, checked, device, python, nice, out, json_file))
-    bundles = bundles_for(checked, source.folder, tell=message)
+    with Interrupts() as interrupts:
+        bundles = bundles_for(checked, source.folder, tell=message)
+        interrupts.check()
     replays: list[Replayed] = []
     for number in range(checked.run.replications):
         with progress_bar() as progress:

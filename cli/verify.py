@@ -79,6 +79,7 @@ def verify(
     The scenario's board is replaced by one that is measured here (or by --board). Every point of a sweep is
     simulated and replayed. Started again with the same --out, it goes on where it was.
     """
+    from ..bridge.interrupts import Interrupts
     from ..runs.load import read_source
 
     check_target("--json", json_file)
@@ -86,11 +87,12 @@ def verify(
     raw = read_source(scenario, overrides(scenario.parent, None, setting, None, None))
     out.mkdir(parents=True, exist_ok=True)
     names = _networks(raw)
-    board = board or device_here(names, raw.folder, out)
-    done = [
-        _point(raw, data, label, dict(chosen), board, names, rounds, out / POINTS / label, nice)
-        for label, chosen, data in _points(raw)
-    ]
+    with Interrupts():
+        board = board or device_here(names, raw.folder, out)
+        done = [
+            _point(raw, data, label, dict(chosen), board, names, rounds, out / POINTS / label, nice)
+            for label, chosen, data in _points(raw)
+        ]
     result = summary(done)
     if json_file is not None:
         write_json(json_file, result)

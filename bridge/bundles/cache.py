@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ...workloads.onnx_graph import import_onnx
 from .bundle import Bundle, BundleError, open_bundle
 from .description import content_key, machine, runtime
+from .libraries import import_onnx
 
 CHUNK_BYTES = 1 << 20
 DRAFT = ".making"

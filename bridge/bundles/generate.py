@@ -33,7 +33,8 @@ from typing import Any
 
 from ...traces.atomic import write_whole
 from ...workloads.network import FLOAT32_BYTES, Layer, Network
-from ...workloads.onnx_graph import MAX_FILE_BYTES, import_onnx
+from ...workloads.onnx_graph import MAX_FILE_BYTES
+from .libraries import import_onnx
 from .random_weights import RandomTensor, file_bytes, write_model
 
 GENERATOR_VERSION = 1

@@ -15,11 +15,12 @@ from typing import Any, BinaryIO, get_args
 
 import numpy as np
 
-from ...workloads.onnx_graph import OnnxImportError, import_onnx, read_graph
+from ...workloads.onnx_graph import OnnxImportError, read_graph
 from ..program import session
 from . import description as form
 from .arena import ALIGNMENT_BYTES, Span, aligned, place
 from .description import Activation, BundleError, Description, DType, LayerPart, Weight
+from .libraries import import_onnx, import_runtime
 from .origins import Origins, classify
 from .slicing import Piece, cut
 
@@ -48,6 +49,7 @@ def make(source: Source, folder: Path, scratch: Path, progress: Progress) -> Non
 
     ``progress`` is called with a short text at every step. Raises ``BundleError``.
     """
+    import_onnx()  # here, where an interrupt waits for it
     progress("reading the model")
     try:
         graph = read_graph(source.model, source.dims)
@@ -71,8 +73,7 @@ def _symbols(source: Source) -> dict[str, int]:
 
 def _optimise(source: Source, scratch: Path) -> Any:
     """The optimised graph; its large tensors are in a file in ``scratch``."""
-    import onnxruntime as ort
-
+    ort = import_runtime()
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.intra_op_num_threads = 1

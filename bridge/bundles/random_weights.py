@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...workloads.network import FLOAT32_BYTES
-from ...workloads.onnx_graph import import_onnx
+from .libraries import import_onnx
 
 CHUNK_VALUES = 2**20
 """Weights are drawn and written in pieces of this many values (4 MiB)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -14,6 +13,7 @@ from ...runs.resolve import profile_name
 from ...runs.summary import summarise
 from ..bundles.bundle import Bundle
 from ..bundles.cache import bundle_of
+from ..interrupts import Interrupts, collected
 from ..prepare import bundles_of
 from ..replay import replay
 from ..results import write_replay
@@ -27,11 +27,14 @@ TELL_EVERY_S = 0.5
 Tell = Callable[[Status], None]
 
 
-def replay_package(package: Package, content: Path, out: Path, cache: Path, tell: Tell) -> str:
+def replay_package(
+    package: Package, content: Path, out: Path, cache: Path, tell: Tell, interrupts: Interrupts
+) -> str:
     """Replay an unpacked package on this machine and write the run's folder ``out``; returns the outcome.
 
-    An interrupt (SIGINT, SIGTERM) ends it and keeps what was measured. Raises StoreError for a package of
-    another version or a model that is not here, and what ``replay`` raises.
+    An interrupt (SIGINT, SIGTERM) ends it and keeps what was measured; before that is anything, it raises
+    KeyboardInterrupt. Raises StoreError for a package of another version or a model that is not here, and
+    what ``replay`` raises.
     """
     here = metadata.version("edgesched")
     if package.manifest.version != here:
@@ -53,6 +56,7 @@ def replay_package(package: Package, content: Path, out: Path, cache: Path, tell
         status = replace(status, phase="replaying", replication=index)
         progress = _seldom(tell, status)
         try:
+            interrupts.check()
             replayed = replay(
                 scenario, bundles, number, folder=content, nice=package.manifest.nice, progress=progress
             )
@@ -69,9 +73,10 @@ def replay_package(package: Package, content: Path, out: Path, cache: Path, tell
         if outcome in ("crashed", "interrupted"):
             break
     if not replays:
-        raise StoreError("interrupted before anything was measured")
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what was measured is written down now
-    write_replay(out, replays, [summarise(replayed.result) for replayed in replays])
+        raise KeyboardInterrupt
+    interrupts.answered()
+    with collected():  # too late: what was measured is written down
+        write_replay(out, replays, [summarise(replayed.result) for replayed in replays])
     return outcome
 
 

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -75,6 +74,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _run(path: Path, out: Path, models: Sequence[Path]) -> int:
     from ..bundles.cache import cache_folder
+    from ..interrupts import Interrupts
     from .package import model_of, open_package, unpack_package
     from .packaged import EXIT, replay_package
 
@@ -86,7 +86,6 @@ def _run(path: Path, out: Path, models: Sequence[Path]) -> int:
         )
     for file in models:
         _keep(model_of(file), cache)
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     said = ""
 
     def tell(status: Status) -> None:
@@ -95,13 +94,10 @@ def _run(path: Path, out: Path, models: Sequence[Path]) -> int:
             said = status.message
             print(said, file=sys.stderr)
 
-    with tempfile.TemporaryDirectory(prefix="edgesched-") as scratch:
+    with Interrupts() as interrupts, tempfile.TemporaryDirectory(prefix="edgesched-") as scratch:
         content = Path(scratch) / "content"
         unpack_package(package, content)
-        try:
-            outcome = replay_package(package, content, out, cache, tell)
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        outcome = replay_package(package, content, out, cache, tell, interrupts)
     print(f"{outcome}: {out}")
     return EXIT[outcome]
 
@@ -161,11 +157,10 @@ def _say(data: dict[str, Any]) -> None:
 
 def _work(received: Received) -> NoReturn:
     """Replay; what becomes of it stands in the status."""
+    from ..interrupts import Interrupts, collected
     from .package import open_package
     from .packaged import replay_package
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     status = Status("preparing")
 
     def tell(now: Status) -> None:
@@ -174,9 +169,13 @@ def _work(received: Received) -> NoReturn:
         received.tell(now)
 
     try:
-        package = open_package(received.package)
-        outcome = replay_package(package, received.content, received.result, received.cache, tell)
-        tell(replace(status, phase="done", outcome=outcome, message=""))
+        with collected():  # an interrupt after the replay is too late
+            with Interrupts() as interrupts:
+                package = open_package(received.package)
+                outcome = replay_package(
+                    package, received.content, received.result, received.cache, tell, interrupts
+                )
+            tell(replace(status, phase="done", outcome=outcome, message=""))
     except KeyboardInterrupt:
         tell(
             replace(

@@ -7,16 +7,15 @@ drops, and whoever comes later with the same package finds it running or done.
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ...runs.folder import OURS, FolderError, open_run
+from ..interrupts import Interrupts
 from .archive import MAX_BYTES, sha256_of, unpack
 from .package import Model, Package
 from .probe import RemoteError, Tell, answers, check
@@ -63,7 +62,7 @@ def replay_on(
 
     Returns the last status. Raises RemoteError, SshError, and KeyboardInterrupt where nothing was measured.
     """
-    with _terminable(), Line(address) as line:
+    with Interrupts() as interrupts, Line(address) as line:
         device = _Device(line, job, tell)
         if not device.python or device.python.startswith("-"):
             raise RemoteError(f"{job.python!r} is no Python to run on {address.host}")
@@ -72,6 +71,7 @@ def replay_on(
         try:
             status = device.replay(progress)
         except KeyboardInterrupt:
+            interrupts.answered()
             tell(f"stopping the replay on {address.host}, fetching what was measured")
             device.steadily(lambda: device.ask("stop"))
             status = device.watch(None)
@@ -87,20 +87,6 @@ def replay_on(
             keep(folder)
         device.steadily(lambda: device.ask("remove"))
         return status
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM is an interrupt, so that nothing is left behind."""
-    try:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    except ValueError:  # not the main thread: whoever is decides
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Device:
