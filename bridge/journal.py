@@ -19,8 +19,8 @@ _STATE = np.dtype(
     [
         ("phase", "<i8"),
         ("requests", "<i8"),
-        ("tasks", "<i8"),
         ("late_s", "<f8"),
+        ("tasks", "<i8"),
         ("scheduler_s", "<f8"),
         ("now_s", "<f8"),
         ("peak_bytes", "<i8"),
@@ -43,12 +43,12 @@ _TASK = np.dtype(
 )
 
 # The same rows for writing: numpy takes microseconds for each, and writing is a part of the scheduler's time.
+# So does every call here that a layer has left cold in the caches: three a task, no more.
 _WORKER_ROW = Struct("<qqdq")
 _TASK_ROW = Struct("<ddqdiiiiq")
-_NUMBER = Struct("<q")
-_PROGRESS = Struct("<ddq")
-_TASKS_PLACE = _STATE.fields["tasks"][1]  # type: ignore[index]
-_PROGRESS_PLACE = _STATE.fields["scheduler_s"][1]  # type: ignore[index]
+_PROGRESS = Struct("<qddq")
+_PROGRESS_PLACE = _STATE.fields["tasks"][1]  # type: ignore[index]
+_NOTHING = (-1, 0, 0.0, 0)
 
 
 class JournalFull(RuntimeError):
@@ -84,6 +84,7 @@ class Journal:
         self._task_place = place
         self.tasks = table(_TASK, tasks)
         self._ended = int(self.state["tasks"][0])
+        self._on = [_NOTHING] * workers
 
     @classmethod
     def create(cls, workers: int, requests: int, tasks: int) -> Self:
@@ -115,27 +116,28 @@ class Journal:
 
     def began(self, worker: int, job: int, task: int, start_s: float, resident_bytes: int) -> None:
         """A worker is on a task now."""
-        place = self._worker_place + worker * _WORKER_ROW.size
-        _WORKER_ROW.pack_into(self._map, place, job, task, start_s, resident_bytes)
+        self._on[worker] = on = (job, task, start_s, resident_bytes)
+        _WORKER_ROW.pack_into(self._map, self._worker_place + worker * _WORKER_ROW.size, *on)
+
+    def idle(self, worker: int) -> None:
+        """A worker is on nothing now."""
+        _WORKER_ROW.pack_into(self._map, self._worker_place + worker * _WORKER_ROW.size, *_NOTHING)
 
     def ended(self, worker: int, end_s: float, cpu_s: float, switches: int, faults: int) -> None:
-        """The task that the worker was on is done."""
+        """The task that the worker was on is done; it counts with the next ``went_on``."""
         row = self._ended
         if row >= self.capacity[2]:
             raise JournalFull(f"more than {self.capacity[2]} tasks")
-        on = self._worker_place + worker * _WORKER_ROW.size
-        job, task, start_s, resident = _WORKER_ROW.unpack_from(self._map, on)
+        job, task, start_s, resident = self._on[worker]
         place = self._task_place + row * _TASK_ROW.size
         _TASK_ROW.pack_into(
             self._map, place, start_s, end_s, resident, cpu_s, job, task, worker, switches, faults
         )
         self._ended = row + 1
-        _NUMBER.pack_into(self._map, _TASKS_PLACE, row + 1)
-        _NUMBER.pack_into(self._map, on, -1)
 
     def went_on(self, scheduler_s: float, now_s: float, peak_bytes: int) -> None:
         """An event was dealt with: the scheduler's time so far, the present, the ledger's peak."""
-        _PROGRESS.pack_into(self._map, _PROGRESS_PLACE, scheduler_s, now_s, peak_bytes)
+        _PROGRESS.pack_into(self._map, _PROGRESS_PLACE, self._ended, scheduler_s, now_s, peak_bytes)
 
     def finished_tasks(self) -> np.ndarray[Any, Any]:
         """A copy of the rows of all finished tasks."""

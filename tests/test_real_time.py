@@ -198,6 +198,8 @@ def test_a_full_journal_says_so() -> None:
         journal.arrived(0.0, 0, 0)
     journal.began(0, 0, 0, 0.0, 5)
     journal.ended(0, 1.0, 0.5, 2, 0)
+    assert len(journal.finished_tasks()) == 0  # the event is not over
+    journal.went_on(0.0, 1.0, 5)
     with pytest.raises(JournalFull):
         journal.ended(0, 1.0, 0.5, 2, 0)
     assert journal.finished_tasks()[0]["switches"] == 2
