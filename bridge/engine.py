@@ -109,6 +109,7 @@ class RealTimeEngine(Driver):
         self._lock = threading.Lock()
         self._done = threading.Event()
         self._zero_s = 0.0
+        self._late_s = 0.0
         self._arriving = True
         self._unfinished = 0
         self._scheduler_s = 0.0
@@ -146,8 +147,7 @@ class RealTimeEngine(Driver):
                 return
             with self._lock:
                 began_s = self._tick()
-                late_s = self._now_s - arrival_s
-                self.journal.state["late_s"][0] = max(late_s, float(self.journal.state["late_s"][0]))
+                self._late_s = max(self._late_s, self._now_s - arrival_s)
                 self._submit(stream, kind, self._now_s)
                 self._settle(began_s)
         with self._lock:
@@ -167,7 +167,7 @@ class RealTimeEngine(Driver):
     # -- requests -----------------------------------------------------------------------------------------
 
     def _enter(self, request: Request, kind: int, first: int) -> None:
-        self.journal.arrived(request.arrival_s, request.stream, kind)
+        self.journal.arrived(request.arrival_s, request.stream, kind, self._late_s)
         self._unfinished += self._sizes[kind]
         super()._enter(request, kind, first)
 

@@ -46,7 +46,10 @@ _TASK = np.dtype(
 # So does every call here that a layer has left cold in the caches: three a task, no more.
 _WORKER_ROW = Struct("<qqdq")
 _TASK_ROW = Struct("<ddqdiiiiq")
+_REQUEST_ROW = Struct("<dii")
+_ARRIVALS = Struct("<qd")
 _PROGRESS = Struct("<qddq")
+_ARRIVALS_PLACE = _STATE.fields["requests"][1]  # type: ignore[index]
 _PROGRESS_PLACE = _STATE.fields["tasks"][1]  # type: ignore[index]
 _NOTHING = (-1, 0, 0.0, 0)
 
@@ -80,9 +83,11 @@ class Journal:
         self.state = table(_STATE, 1)
         self._worker_place = place
         self.workers = table(_WORKER, workers)
+        self._request_place = place
         self.requests = table(_REQUEST, requests)
         self._task_place = place
         self.tasks = table(_TASK, tasks)
+        self._arrived = int(self.state["requests"][0])
         self._ended = int(self.state["tasks"][0])
         self._on = [_NOTHING] * workers
 
@@ -106,13 +111,15 @@ class Journal:
         """The replaying process has come to this phase."""
         self.state["phase"][0] = phase
 
-    def arrived(self, arrival_s: float, stream: int, composition: int) -> None:
-        """A request came in."""
-        row = int(self.state["requests"][0])
-        if row >= len(self.requests):
-            raise JournalFull(f"more than {len(self.requests)} requests")
-        self.requests[row] = (arrival_s, stream, composition)
-        self.state["requests"][0] = row + 1
+    def arrived(self, arrival_s: float, stream: int, composition: int, late_s: float) -> None:
+        """A request came in; none so far came more than ``late_s`` after its time."""
+        row = self._arrived
+        if row >= self.capacity[1]:
+            raise JournalFull(f"more than {self.capacity[1]} requests")
+        place = self._request_place + row * _REQUEST_ROW.size
+        _REQUEST_ROW.pack_into(self._map, place, arrival_s, stream, composition)
+        self._arrived = row + 1
+        _ARRIVALS.pack_into(self._map, _ARRIVALS_PLACE, row + 1, late_s)
 
     def began(self, worker: int, job: int, task: int, start_s: float, resident_bytes: int) -> None:
         """A worker is on a task now."""

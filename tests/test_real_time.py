@@ -193,9 +193,9 @@ def test_what_a_layer_raises_ends_the_run_and_keeps_what_was_measured() -> None:
 
 def test_a_full_journal_says_so() -> None:
     journal = Journal.create(1, 1, 1)
-    journal.arrived(0.0, 0, 0)
+    journal.arrived(0.0, 0, 0, 0.0)
     with pytest.raises(JournalFull):
-        journal.arrived(0.0, 0, 0)
+        journal.arrived(0.0, 0, 0, 0.0)
     journal.began(0, 0, 0, 0.0, 5)
     journal.ended(0, 1.0, 0.5, 2, 0)
     assert len(journal.finished_tasks()) == 0  # the event is not over
