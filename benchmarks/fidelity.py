@@ -67,7 +67,7 @@ def scenario(
 def service_s(board: Path, device: dict[str, Any]) -> float:
     """Seconds one image takes alone, layer by layer."""
     one = scenario(board, device, "linear", {"process": "deterministic", "rate_per_s": 1}, 1)
-    return sum(cost.solo_s for cost in set_up(one).costs.values())
+    return sum(cost.init_s + sum(cost.load_s) + sum(cost.execute_s) for cost in set_up(one).costs.values())
 
 
 def run(

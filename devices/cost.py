@@ -41,6 +41,7 @@ class NetworkCost:
     """What bounds each layer's execution: "compute" or "memory"."""
     bulk_load_s: float
     bulk_execute_s: float
+    """All layers at a stretch: less than their sum where each alone finds what it needs gone from the caches."""
     bulk_load_start_bytes: int
     bulk_load_end_bytes: int
     bulk_execute_start_bytes: int
@@ -120,13 +121,16 @@ def network_cost(
     init_s: float,
     load_s: tuple[float, ...],
     execute_s: tuple[float, ...],
+    bulk_load_s: float | None = None,
+    bulk_execute_s: float | None = None,
     expected_s: float | None = None,
     reservation_bytes: int | None = None,
     in_place: bool = False,
 ) -> NetworkCost:
     """Put times and the runtime's memory rules together.
 
-    ``expected_s`` None: the solo time; ``reservation_bytes`` None: the layer-wise peak by the model.
+    ``bulk_load_s`` and ``bulk_execute_s`` are those of all layers at a stretch; None: their sum.
+    ``expected_s`` None: the time of one layer after the other; ``reservation_bytes`` None: the layer-wise peak by the model.
     ``in_place``: weights stay where they are stored and take no memory.
     """
     layers = network.layers
@@ -169,8 +173,8 @@ def network_cost(
             s + f + (w if by_layer else 0) for s, f, w in zip(scratch, freed, weights, strict=True)
         ),
         execute_class=tuple(bound(network, index) for index in range(len(layers))),
-        bulk_load_s=load_all + runtime.dispatch_s,
-        bulk_execute_s=execute_all + runtime.dispatch_s,
+        bulk_load_s=(load_all if bulk_load_s is None else bulk_load_s) + runtime.dispatch_s,
+        bulk_execute_s=(execute_all if bulk_execute_s is None else bulk_execute_s) + runtime.dispatch_s,
         bulk_load_start_bytes=total * (copies + by_layer),
         bulk_load_end_bytes=total * copies,
         bulk_execute_start_bytes=bulk_outputs + bulk_scratch,

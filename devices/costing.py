@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from ..primitives.shape import layer_key
@@ -66,12 +67,16 @@ class CostModel:
         keys = network_keys(network.name) if whole is None or whole.arena_bytes is None else None
         init_s = rates.init_s + rates.init_byte_s * network.weight_bytes
         count = range(len(network.layers))
+        load_s = tuple(self.load_s(network, index) for index in count)
+        execute_s = tuple(self.execute_s(network, index, processor) for index in count)
         return network_cost(
             network,
             self.device.runtime,
             init_s=init_s if whole is None or whole.init_s is None else whole.init_s,
-            load_s=tuple(self.load_s(network, index) for index in count),
-            execute_s=tuple(self.execute_s(network, index, processor) for index in count),
+            load_s=load_s,
+            execute_s=execute_s,
+            bulk_load_s=self._bulk_load_s(network, load_s),
+            bulk_execute_s=math.fsum(execute_s) * self._at_a_stretch(network, "execute_s"),
             expected_s=None if keys is None else keys.expected_s,
             reservation_bytes=None if keys is None else keys.reservation_bytes,
             in_place=self.device.storage.reads == "in-place",
@@ -107,6 +112,29 @@ class CostModel:
             arena_bytes=whole.arena_bytes,
             source=f"profile {self.device.cost.profile}",
         )
+
+    def _bulk_load_s(self, network: Network, load_s: Sequence[float]) -> float:
+        """Seconds to load all layers at a stretch, with the storage to itself."""
+        storage = self.device.storage
+        if storage.reads == "in-place":
+            return 0.0
+        column = "cold_load_s" if storage.reads == "direct" else "load_s"
+        seconds = math.fsum(load_s) * self._at_a_stretch(network, column)
+        if storage.pace_bytes_per_s is None:
+            return seconds
+        return max(seconds, network.weight_bytes / storage.pace_bytes_per_s)
+
+    def _at_a_stretch(self, network: Network, column: str) -> float:
+        """What the whole network took at a stretch / the sum of its layers, each measured on its own.
+
+        1 where the profile does not hold both.
+        """
+        rows = [self._row(network.name, index) for index in (None, *range(len(network.layers)))]
+        whole, *layers = [None if row is None else getattr(row, column) for row in rows]
+        if whole is None or any(seconds is None for seconds in layers):
+            return 1.0
+        alone = math.fsum(layers)
+        return float(whole) / alone if alone else 1.0
 
     def load_s(self, network: Network, index: int) -> float:
         """Seconds to load one layer's weights, with the storage to itself."""

@@ -20,7 +20,16 @@ from edgesched.bridge.bundles.cache import bundle_of
 from edgesched.bridge.machine.host import Disturbance
 from edgesched.bridge.measuring import profiling
 from edgesched.bridge.measuring.here import HereError
-from edgesched.bridge.measuring.passes import EXECUTE, INIT, LOAD, Held, Timed, memory_pass, timed_pass
+from edgesched.bridge.measuring.passes import (
+    EXECUTE,
+    INIT,
+    LOAD,
+    Held,
+    Timed,
+    memory_pass,
+    timed_pass,
+    timed_stretch,
+)
 from edgesched.bridge.measuring.profiling import ProfilingError, profile_networks
 from edgesched.bridge.measuring.samplefile import SampleFile, SampleFileError
 from edgesched.bridge.measuring.samples import Config, Pass, Samples, machine_disturbed, task_disturbed
@@ -191,6 +200,13 @@ def test_a_pass_does_what_a_job_does_alone_and_in_that_order() -> None:
     assert program.calls[:11] == [("init",), *layers, ("close",)]
 
 
+def test_a_pass_at_a_stretch_loads_everything_and_then_executes_it() -> None:
+    program = Recorded()
+    tasks = timed_stretch(program)  # type: ignore[arg-type]
+    assert [(task.task, task.layer) for task in tasks] == [(INIT, -1), (LOAD, -1), (EXECUTE, -1)]
+    assert program.calls[:4] == [("init",), ("load", -1), ("execute", -1), ("close",)]
+
+
 class Scratch(Recorded):
     """Its second layer needs 16 MiB while it executes, its third keeps 8 MiB."""
 
@@ -264,7 +280,7 @@ class Bench:
         wrong = number in self.disturbed_rounds
         seconds = 1e-3 * (1 + number) + wrong
         tasks = [(INIT, -1, seconds, seconds, 0)]
-        for layer in range(self.layers):
+        for layer in (-1,) if arguments["what"] == "stretch" else range(self.layers):
             tasks += [(LOAD, layer, seconds, 0.0, 0), (EXECUTE, layer, seconds, seconds, 0)]
         return {"tasks": tasks, "disturbed": "throttled" if wrong else ""}
 
@@ -287,9 +303,12 @@ def test_a_row_is_the_median_of_the_undisturbed_samples(model: Path, bench: type
     assert row is not None
     assert (row.execute_s, row.cold_load_s, row.samples, row.threads) == (0.003, 0.003, 3, 1)
     assert (row.workspace_bytes, row.peak_bytes, row.held_bytes) == (MIB, 2 * MIB, 0)
-    tasks = 1 + 2 * bench.layers
-    assert profile.metadata["disturbed"] == f"throttled {4 * tasks}"
-    assert heard[-1] == f"{10 * tasks} samples in 13 passes; left out as disturbed: throttled {4 * tasks}"
+    whole = profile.layer("tiny", None)
+    assert whole is not None
+    assert (whole.init_s, whole.cold_load_s, whole.execute_s, whole.load_s) == (0.003, 0.003, 0.003, None)
+    tasks = 2 * (1 + 2 * bench.layers) + 3  # past the page cache, through it, at a stretch
+    assert profile.metadata["disturbed"] == f"throttled {2 * tasks}"
+    assert heard[-1] == f"{5 * tasks} samples in 18 passes; left out as disturbed: throttled {2 * tasks}"
 
 
 def test_what_stays_disturbed_is_measured_three_times_as_often_and_named(
@@ -320,7 +339,7 @@ def test_the_order_within_a_round_is_random_and_of_the_seed(model: Path, bench: 
         profile_networks([str(model), str(other)], None, model.with_name("p.csv"), rounds=6, seed=seed)
         orders.append([(a["network"], a["what"]) for a in bench.asked])
     assert orders[0] == orders[1] != orders[2]
-    assert len({tuple(orders[0][start : start + 6]) for start in (0, 6, 12)}) > 1
+    assert len({tuple(orders[0][start : start + 8]) for start in (0, 8, 16)}) > 1
 
 
 def test_an_interrupted_profile_goes_on(model: Path, bench: type[Bench]) -> None:
@@ -337,9 +356,9 @@ def test_an_interrupted_profile_goes_on(model: Path, bench: type[Bench]) -> None
         profile_networks([str(model)], None, out, rounds=5, seed=9)
     steps: list[tuple[int, int]] = []
     profile_networks([str(model)], None, out, rounds=5, progress=lambda *step: steps.append(step))
-    assert steps[0] == (7, 13)
-    assert steps[-1] == (13, 13)
-    assert len(bench.asked) == 6
+    assert steps[0] == (7, 18)
+    assert steps[-1] == (18, 18)
+    assert len(bench.asked) == 11
     assert sorted(path.name for path in out.parent.glob("p.csv*")) == ["p.csv"]
 
 

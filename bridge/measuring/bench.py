@@ -140,14 +140,14 @@ class _Measuring:
         gc.freeze()
 
     def do_pass(self, network: str, threads: int, what: str, cpus: list[int]) -> dict[str, Any]:
-        """One pass of ``passes.timed_pass`` or ``memory_pass``, and what disturbed the machine meanwhile."""
-        from .passes import memory_pass, timed_pass
+        """One pass of ``passes.timed_pass``, ``timed_stretch`` or ``memory_pass``; what disturbed it, too."""
+        from .passes import memory_pass, timed_pass, timed_stretch
 
         program = self.programs[network, threads]
         program.file = self.files[network, "cached" if what == "cached" else "direct"]
         if what == "memory":
             return {"held": self.pinned(cpus, memory_pass, program)}
-        return self.watched(cpus, timed_pass, program)
+        return self.watched(cpus, timed_stretch if what == "stretch" else timed_pass, program)
 
     def do_plan(self, scenario: dict[str, Any], folder: str, cpus: list[int]) -> None:
         """Make the networks of a scenario ready under its policy's plan, at its storage's pace."""

@@ -1,7 +1,8 @@
 """One inference, layer by layer as in a replay, with a stopwatch or with a look at memory.
 
-The order of the tasks is that of one job alone: INIT, LOAD 0, EXECUTE 0, LOAD 1, ... A layer's weights leave
-with the end of its EXECUTE, and what the job still holds with the end of the last one, as ``engine.py`` does.
+The order of the tasks is that of one job alone: INIT, LOAD 0, EXECUTE 0, LOAD 1, ..., or at a stretch: INIT,
+LOAD of all layers, EXECUTE of all. A layer's weights leave with the end of its EXECUTE, and what the job still
+holds with the end of the last one, as ``engine.py`` does.
 """
 
 from __future__ import annotations
@@ -50,6 +51,25 @@ class Held(NamedTuple):
 def timed_pass(program: Program) -> list[Timed]:
     """Time every task of one inference, in the calling thread."""
     return [timed(task, layer, call) for task, layer, call in _tasks(program)]
+
+
+def timed_stretch(program: Program) -> list[Timed]:
+    """Time the tasks of one inference at a stretch, in the calling thread; their layer is -1."""
+    job = program.begin()
+
+    def execute() -> None:
+        job.execute(WHOLE_NETWORK)
+        job.close()
+
+    tasks: tuple[tuple[str, Callable[[], object]], ...] = (
+        (INIT, job.init),
+        (LOAD, lambda: job.load(WHOLE_NETWORK)),
+        (EXECUTE, execute),
+    )
+    try:
+        return [timed(task, WHOLE_NETWORK, call) for task, call in tasks]
+    finally:
+        job.close()
 
 
 def timed(task: str, layer: int, call: Callable[[], object]) -> Timed:

@@ -163,6 +163,7 @@ def _configs(bundles: Iterable[str], threads: Sequence[int]) -> list[Config]:
     for name in bundles:
         found.append(Config(name, threads[0], "cached"))
         found += [Config(name, count, "direct") for count in threads]
+        found += [Config(name, count, "stretch") for count in threads]
         found += [Config(name, count, "memory") for count in threads]
     return found
 
@@ -200,6 +201,7 @@ def _rows(
         for count in threads:
             direct = Config(name, count, "direct")
             cached = Config(name, threads[0], "cached")
+            stretch = Config(name, count, "stretch")
             held = samples.memory(Config(name, count, "memory"))
 
             def cell(config: Config, task: str, layer: int, what: str) -> Cell:
@@ -210,15 +212,21 @@ def _rows(
 
             where = f"{name} with {count} threads" if len(threads) > 1 else name
             init = cell(direct, INIT, WHOLE_NETWORK, f"{where} init")
+            cold = cell(stretch, LOAD, WHOLE_NETWORK, f"{where} cold load at a stretch")
+            execute = cell(stretch, EXECUTE, WHOLE_NETWORK, f"{where} at a stretch")
             rows.append(
                 ProfileRow(
                     name,
                     processor=processor,
                     threads=count,
+                    cold_load_s=cold.seconds,
                     init_s=init.seconds,
+                    execute_s=execute.seconds,
                     weight_bytes=network.weight_bytes,
-                    samples=init.samples,
+                    samples=min(init.samples, cold.samples, execute.samples),
+                    cold_load_sd_s=cold.sd_s,
                     init_sd_s=init.sd_s,
+                    execute_sd_s=execute.sd_s,
                     arena_bytes=bundle.arena_bytes,
                     **_bytes(held.get(WHOLE_NETWORK)),
                 )
@@ -266,8 +274,9 @@ def _header(options: Mapping[str, Any], samples: Samples, statistic: str, doubtf
     lines: dict[str, Any] = {
         "source": "measured by edgesched profile",
         **machine_header(),
-        "conditions": "layers executed as in a replay, one task at a time, in one thread on its processors; "
-        "cold_load_s past the page cache, load_s through it; workspace below 256 KiB counts as none",
+        "conditions": "layers executed as in a replay, one task at a time, in one thread on its processors, "
+        "a whole network's row all layers at a stretch; cold_load_s past the page cache, load_s through it; "
+        "workspace below 256 KiB counts as none",
         "statistic": f"{statistic} and standard deviation of undisturbed samples",
         "rounds": f"{options['rounds']}, in an order of seed {options['seed']}",
         "samples": f"{samples.count} samples in {len(samples.taken)} passes",

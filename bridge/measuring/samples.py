@@ -17,9 +17,9 @@ from ..machine.host import Disturbance
 from .passes import LOAD, Held, Timed
 
 Statistic = Literal["median", "mean"]
-What = Literal["direct", "cached", "memory", "primitive"]
-"""Loading past the page cache, loading through it, looking at memory instead of the clock; or a layer alone,
-its primitives as tasks, and its key for the network."""
+What = Literal["direct", "cached", "stretch", "memory", "primitive"]
+"""Loading past the page cache, loading through it, past it and all layers at a stretch, looking at memory
+instead of the clock; or a layer alone, its primitives as tasks, and its key for the network."""
 
 MIN_CLEAN = 3
 """So many undisturbed samples are wanted of every task."""
