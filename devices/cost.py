@@ -41,7 +41,7 @@ class NetworkCost:
     """What bounds each layer's execution: "compute" or "memory"."""
     bulk_load_s: float
     bulk_execute_s: float
-    """All layers at a stretch: less than their sum where each alone finds what it needs gone from the caches."""
+    """All layers at a stretch: less than their sum where a layer alone finds its caches cold."""
     bulk_load_start_bytes: int
     bulk_load_end_bytes: int
     bulk_execute_start_bytes: int
@@ -130,7 +130,8 @@ def network_cost(
     """Put times and the runtime's memory rules together.
 
     ``bulk_load_s`` and ``bulk_execute_s`` are those of all layers at a stretch; None: their sum.
-    ``expected_s`` None: the time of one layer after the other; ``reservation_bytes`` None: the layer-wise peak by the model.
+    ``expected_s`` None: the time of one layer after the other; ``reservation_bytes`` None: the layer-wise peak
+    by the model.
     ``in_place``: weights stay where they are stored and take no memory.
     """
     layers = network.layers

@@ -131,9 +131,10 @@ class CostModel:
         """
         rows = [self._row(network.name, index) for index in (None, *range(len(network.layers)))]
         whole, *layers = [None if row is None else getattr(row, column) for row in rows]
-        if whole is None or any(seconds is None for seconds in layers):
+        measured = [seconds for seconds in layers if seconds is not None]
+        if whole is None or len(measured) < len(layers):
             return 1.0
-        alone = math.fsum(layers)
+        alone = math.fsum(measured)
         return float(whole) / alone if alone else 1.0
 
     def load_s(self, network: Network, index: int) -> float:

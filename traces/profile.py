@@ -2,9 +2,9 @@
 
 One row stands for one layer of one network under one implementation (primitive), processor, number of threads
 and frequency. A blank cell means "not measured" (or, for what a row stands for, "not stated"). A row whose
-``layer`` is blank stands for the whole network: that is where INIT times and peaks of whole inferences go, and
-what loading and executing all layers at a stretch took.
-Times are in seconds, sizes in bytes, frequencies in hertz; ``COLUMNS`` is the full list.
+``layer`` is blank stands for the whole network: that is where INIT times and peaks of whole inferences go,
+and what loading and executing all layers at a stretch took. Times are in seconds, sizes in bytes, frequencies
+in hertz; ``COLUMNS`` is the full list.
 
 >>> profile = read_profile("edgecaffe-laptop")
 >>> profile.layer("AgeNet", 1).name

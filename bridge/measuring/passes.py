@@ -1,8 +1,8 @@
 """One inference, layer by layer as in a replay, with a stopwatch or with a look at memory.
 
 The order of the tasks is that of one job alone: INIT, LOAD 0, EXECUTE 0, LOAD 1, ..., or at a stretch: INIT,
-LOAD of all layers, EXECUTE of all. A layer's weights leave with the end of its EXECUTE, and what the job still
-holds with the end of the last one, as ``engine.py`` does.
+LOAD of all layers, EXECUTE of all. A layer's weights leave with the end of its EXECUTE, and what the job
+still holds with the end of the last one, as ``engine.py`` does.
 """
 
 from __future__ import annotations
