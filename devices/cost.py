@@ -130,8 +130,8 @@ def network_cost(
     """Put times and the runtime's memory rules together.
 
     ``bulk_load_s`` and ``bulk_execute_s`` are those of all layers at a stretch; None: their sum.
-    ``expected_s`` None: the time of one layer after the other; ``reservation_bytes`` None: the layer-wise peak
-    by the model.
+    ``expected_s`` None: the time of one layer after the other; ``reservation_bytes`` None: the layer-wise
+    peak by the model.
     ``in_place``: weights stay where they are stored and take no memory.
     """
     layers = network.layers
