@@ -5,13 +5,15 @@
 The prose stands in the page and stays; what lies between ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` is
 replaced. ``--theory`` takes what `edgesched validate theory --json FILE` writes, ``--engine`` what
 `python benchmarks/engine.py --json FILE` writes, ``--fidelity`` what `benchmarks/fidelity.py --json FILE`
-writes (several files are put together); without them those tables stay as they are. Where a number changes,
-read the prose beside it again. Takes one to two minutes: some sections fit again.
+writes (of one condition or several; rows that were not measured again stay); without them those tables stay
+as they are. Where a number changes, read the prose beside it again. Takes one to two minutes: some sections
+fit again.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -41,6 +43,8 @@ HIDDEN = (
     *(("bulk", 1024), ("bulk", 256), ("linear", 128), ("partial", 1024), ("partial", 256)),
     *(("deepeye", 1024), ("deepeye", 512), ("deepeye", 256)),
 )
+
+FIDELITY_POLICIES = ("fifo", "linear", "deepeye", "masa")
 
 Cells = Sequence[object]
 
@@ -286,8 +290,8 @@ def engine(file: Path) -> str:
     )
 
 
-def fidelity(files: Sequence[Path]) -> str:
-    """Errors of simulations against replays, by condition."""
+def fidelity(files: Sequence[Path], page: str) -> str:
+    """Errors of simulations against replays, by condition; rows of the page that the files lack stay."""
     rows = [row for file in files for row in json.loads(file.read_text("utf-8"))]
 
     def percent(value: float | None, digits: int = 1) -> str:
@@ -301,11 +305,11 @@ def fidelity(files: Sequence[Path]) -> str:
         *("storage", "arrivals", "utilisation", "policy", "replayed mean, ms", "error", "95th percentile"),
         *("trace-driven", "same order", "peak beyond base, MiB", "by the ledger", "scheduler, us a task"),
     )
-    cells = [
+    cells: list[Cells] = [
         (
             names[row["condition"]],
             row["process"],
-            row["utilisation"],
+            str(row["utilisation"]),
             row["policy"],
             "-" if row["replayed_mean_s"] is None else f"{1e3 * row['replayed_mean_s']:.0f}",
             percent(row["mean_error"]),
@@ -318,7 +322,15 @@ def fidelity(files: Sequence[Path]) -> str:
         )
         for row in rows
     ]
-    return table(header, cells, left=4)
+    before = page.partition("<!-- begin fidelity -->")[2].partition("<!-- end fidelity -->")[0]
+    kept = [line.strip("| ").split(" | ") for line in before.strip().splitlines()[2:]]
+    together = {tuple(line[:4]): line for line in (*kept, *cells)}
+    order = list(names.values()), ("deterministic", "poisson"), ("0.5", "0.8"), FIDELITY_POLICIES
+    return table(
+        header,
+        [together[key] for key in itertools.product(*order) if key in together],
+        left=4,
+    )
 
 
 def filled(page: str, blocks: dict[str, str]) -> str:
@@ -341,6 +353,7 @@ def main() -> None:
     parser.add_argument("--fidelity", type=Path, nargs="*", default=())
     parser.add_argument("--page", type=Path, default=PAGE)
     arguments = parser.parse_args()
+    page = arguments.page.read_text("utf-8")
     totals = published_totals()
     rows = predictions(totals)
     blocks = {
@@ -363,8 +376,8 @@ def main() -> None:
     if arguments.engine is not None:
         blocks["engine"] = engine(arguments.engine)
     if arguments.fidelity:
-        blocks["fidelity"] = fidelity(arguments.fidelity)
-    arguments.page.write_text(filled(arguments.page.read_text("utf-8"), blocks), encoding="utf-8")
+        blocks["fidelity"] = fidelity(arguments.fidelity, page)
+    arguments.page.write_text(filled(page, blocks), encoding="utf-8")
     print(f"wrote {arguments.page}")
 
 
