@@ -38,6 +38,8 @@ LARGE = tuple(
     for name in names()
     if name not in ("GoogLeNet", "SoS_GoogleNet", "AgeNet") and build(name).weight_bytes > 50e6
 )
+LARGEST = tuple(name for name in LARGE if build(name).weight_bytes > 400e6)
+"""These take 20 seconds each: with ``pytest -m evidence``."""
 
 
 def made(network: Network, folder: Path, seed: int = 0) -> Path:
@@ -117,7 +119,9 @@ def test_a_small_network_runs_and_is_the_catalogues(name: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.evidence) if n in LARGEST else n for n in LARGE]
+)
 def test_a_large_network_runs_and_is_the_catalogues(name: str, tmp_path: Path) -> None:
     check(name, tmp_path)
 
