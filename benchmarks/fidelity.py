@@ -71,14 +71,20 @@ def service_s(board: Path, device: dict[str, Any]) -> float:
 
 
 def run(
-    board: Path, out: Path, name: str, device: dict[str, Any], runs: int, utilisations: Sequence[float]
+    board: Path,
+    out: Path,
+    name: str,
+    device: dict[str, Any],
+    runs: int,
+    utilisations: Sequence[float],
+    policies: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """All policies and arrivals of one condition."""
+    """The policies under all arrivals of one condition."""
     rows = []
     alone_s = service_s(board, device)
     for process in ("deterministic", "poisson"):
         for utilisation in utilisations:
-            for policy in POLICIES:
+            for policy in policies:
                 folder = out / name / f"{process}-{utilisation}-{policy}"
                 file = folder / "comparison.json"
                 if not file.exists():
@@ -150,6 +156,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="conditions: 40, 400, unpaced, starved")
     parser.add_argument("--runs", type=int, default=RUNS)
     parser.add_argument("--utilisations", nargs="*", type=float, default=UTILISATIONS)
+    parser.add_argument("--policies", nargs="*", choices=POLICIES, default=POLICIES)
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
@@ -164,7 +171,7 @@ def main() -> None:
                 scenario(board, device, "linear", {"process": "poisson", "rate_per_s": 1}, 1)
             ).device
             device["memory_limit"] = base.memory.base_bytes + STARVED_ROOM_BYTES
-        rows += run(board, out, name, device, arguments.runs, arguments.utilisations)
+        rows += run(board, out, name, device, arguments.runs, arguments.utilisations, arguments.policies)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 
