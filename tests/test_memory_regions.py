@@ -159,6 +159,24 @@ def test_released_pages_of_a_mapped_file_leave_the_cache_and_come_back(file):
         assert mapped.resident_bytes() > 0
 
 
+def test_a_mapped_file_released_piece_by_piece_leaves_nothing_in_the_cache(tmp_path):
+    # The kernel reads ahead in folios that the pieces cut, and drops whole folios only.
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(24 * MIB))
+    with path.open("rb") as written:
+        os.fsync(written)
+        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    piece = 101 * PAGE_BYTES
+    with MappedFile(path) as mapped:
+        if mapped.resident_bytes():
+            pytest.skip("this file system keeps its files in memory")
+        for start in range(0, mapped.size_bytes, piece):
+            count = min(piece, mapped.size_bytes - start)
+            mapped.populate(start, count)
+            mapped.release(start, count)
+        assert mapped.resident_bytes() == 0
+
+
 def test_populating_reads_the_range_also_on_old_kernels(file, monkeypatch):
     path, _ = file
     monkeypatch.setattr(memory, "_MADV_POPULATE_READ", 9999)  # an advice that no kernel knows
