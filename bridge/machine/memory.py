@@ -236,9 +236,9 @@ class MappedFile(_Mapping):
 
     def _drop(self, offset: int, n: int) -> None:
         super()._drop(offset, n)
-        # In this order: a page leaves the cache only when nobody maps it. From the file's begin, as the kernel
-        # reads ahead in large folios and lets go of whole ones only: one that the range before this reached
-        # into has stayed until now. What others map stays in any case.
+        # In this order: a page leaves the cache only when nobody maps it. From the file's begin, as the
+        # kernel reads ahead in large folios and lets go of whole ones only: one that the range before this
+        # reached into has stayed until now. What others map stays in any case.
         os.posix_fadvise(self._fd, 0, offset + n, os.POSIX_FADV_DONTNEED)
 
 
