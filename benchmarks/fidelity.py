@@ -91,7 +91,9 @@ def run(
                     shutil.rmtree(folder, ignore_errors=True)
                     folder.mkdir(parents=True)
                     arrivals = {"process": process, "rate_per_s": utilisation / alone_s}
-                    now = board_now(board, networks_of(device), None, folder, PACED.get(name))
+                    now = board_now(
+                        board, networks_of(device), None, folder, device["storage"].get("pace_bytes_per_s")
+                    )
                     compared = compare_here(scenario(now, device, policy, arrivals, runs), out, folder)
                     file.write_text(json.dumps(compared.data(), indent=2))
                 facts = json.loads((folder / "replayed" / "replay.json").read_text())["replications"]

@@ -79,9 +79,7 @@ def _replay(order: dict[str, Any], journal: Any) -> None:
     scenario = Scenario.model_validate(order["scenario"])
     setup = set_up(scenario, order["replication"], folder=folder, networks=as_executed(bundles))
     storage = setup.device.storage
-    # Touching mapped pages cannot be paced here: the group's throttle does it.
-    paced = storage.pace_bytes_per_s is not None and storage.reads != "mapped"
-    pace = Pace(storage.pace_bytes_per_s) if paced else None  # type: ignore[arg-type]
+    pace = None if storage.pace_bytes_per_s is None else Pace(storage.pace_bytes_per_s)
     programs: Mapping[str, Any]
     if (plan := planned.plan_of(setup)) is not None:
         planned.one_blas_thread().__enter__()  # until the process ends

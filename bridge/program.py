@@ -15,7 +15,8 @@ import numpy as np
 from ..policies.graph import WHOLE_NETWORK
 from .bundles.libraries import import_runtime
 from .machine.host import gives_free_pages_back
-from .machine.memory import PAGE_BYTES, MappedFile, Region, huge_page_bytes
+from .machine.mapped import MappedFile
+from .machine.memory import PAGE_BYTES, Region, huge_page_bytes
 from .machine.storage import WeightsFile
 
 if TYPE_CHECKING:
@@ -131,16 +132,24 @@ class JobMemory:
             spec = self.program.layers[index]
             if not spec.weights_bytes:
                 continue
-            if isinstance(self.weights, MappedFile):
-                self.weights.populate(spec.weights_offset, spec.weights_bytes)
-            else:
+            if not self._bring_in(index):
                 view = self.weights.view(self.program.place(index), spec.weights_bytes)
                 self.program.file.read_into(view, spec.weights_offset)
 
     def execute(self, layer: int) -> None:
         """Compute the layer (``WHOLE_NETWORK``: all of them in turn)."""
         for index in self._indices(layer):
+            self._bring_in(index)
             self._runs[index](self._bindings[index])
+
+    def _bring_in(self, index: int) -> bool:
+        """Read what is not there of a layer's mapped weights; False if weights are not mapped."""
+        if not isinstance(self.weights, MappedFile):
+            return False
+        spec = self.program.layers[index]
+        if spec.weights_bytes:
+            self.weights.populate(spec.weights_offset, spec.weights_bytes, self.program.file.pace)
+        return True
 
     def free_weights(self, layer: int) -> None:
         """The pages of the layer's weights leave."""

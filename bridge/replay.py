@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..policies.contract import Worker
 from ..policies.scheduler import Job, Scheduler
@@ -62,7 +62,7 @@ def replay(
     before = host.Snapshot.take()
     book = Journal.create(*capacity)
     try:
-        with _group(setup, bundles) as (group, unguarded), tempfile.TemporaryFile() as complaints:
+        with _group() as (group, unguarded), tempfile.TemporaryFile() as complaints:
             order = {
                 "scenario": scenario.model_dump(mode="json"),
                 "folder": str(folder or Path()),
@@ -154,19 +154,12 @@ def _at_once(setup: Setup, workers: Sequence[Worker]) -> int:
 
 
 @contextmanager
-def _group(setup: Setup, bundles: Mapping[str, Bundle]) -> Iterator[tuple[MemoryGroup | None, str]]:
+def _group() -> Iterator[tuple[MemoryGroup | None, str]]:
     """The group that guards the run, or None and why there is none."""
-    storage = setup.device.storage
-    throttle: dict[str, Any] = {}
-    if storage.reads == "mapped" and storage.pace_bytes_per_s is not None:
-        file = next(iter(bundles.values())).weights_path
-        throttle = {"read_bytes_per_s": int(storage.pace_bytes_per_s), "device": file}
     try:
         sweep_stale()
-        group = MemoryGroup.create(UNLIMITED_BYTES, **throttle)
+        group = MemoryGroup.create(UNLIMITED_BYTES)
     except Unavailable as error:
-        if throttle:
-            raise ReplayError(f"mapped weights cannot be read at a pace here: {error}") from error
         yield None, str(error)
         return
     with group:

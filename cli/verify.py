@@ -101,10 +101,10 @@ def verify(
 
 
 def pace_of(data: Mapping[str, Any]) -> float | None:
-    """The pace that a scenario's data sets for reading weights past the page cache; None: none."""
+    """The pace that a scenario's data sets for reading weights; None: none."""
     device = data.get("device")
     storage = device.get("storage") if isinstance(device, Mapping) else None
-    if not isinstance(storage, Mapping) or storage.get("reads") == "mapped":
+    if not isinstance(storage, Mapping):
         return None
     pace = storage.get("pace_bytes_per_s")
     return float(pace) if isinstance(pace, int | float) else None

@@ -33,7 +33,7 @@ MAX_CHUNKS = 64
 REQUEST = 4 * MIB
 """Default traffic (bytes, read and written) of one request when several workers share the device."""
 PIN_BELOW = 64 * 1024
-"""Blobs below this size (bytes) are resident from allocation to release and never paged."""
+"""Blobs below this size (bytes) are resident from allocation to release and never paged, unless stored."""
 
 _NEW, _DIRTY, _CLEAN, _OUT = range(4)
 
@@ -69,12 +69,12 @@ class SwapModel:
 class _Blob:
     __slots__ = ("bytes", "chunk", "dead", "last", "n", "n_clean", "n_res", "state")
 
-    def __init__(self, nbytes: int, min_chunk: int, max_chunks: int, pinned: bool = False) -> None:
+    def __init__(self, nbytes: int, min_chunk: int, max_chunks: int, pinned: bool) -> None:
         self.bytes = nbytes
         self.dead = False
         self.n_res = 0
         self.n_clean = 0
-        if pinned or nbytes < PIN_BELOW:
+        if pinned:
             self.n = 0
             self.chunk = self.last = 0
         else:
@@ -170,7 +170,9 @@ class Pager:
             raise ValueError(f"blob {blob!r} is allocated already")
         if nbytes < 0:
             raise ValueError("nbytes must not be negative")
-        b = _Blob(int(nbytes), self._min_chunk, self._max_chunks, pinned)
+        # A small mapped file is read like any other.
+        small = nbytes < PIN_BELOW and not (stored and nbytes)
+        b = _Blob(int(nbytes), self._min_chunk, self._max_chunks, pinned or small)
         if stored:
             b.state = bytearray([_OUT]) * b.n
         self._blobs[blob] = b

@@ -8,8 +8,10 @@ import sys
 import numpy as np
 import pytest
 
+from edgesched.bridge.machine import mapped as mapped_file
 from edgesched.bridge.machine import memory
-from edgesched.bridge.machine.memory import PAGE_BYTES, MappedFile, Region, RegionError
+from edgesched.bridge.machine.mapped import MappedFile
+from edgesched.bridge.machine.memory import PAGE_BYTES, Region, RegionError
 
 MIB = 1024**2
 
@@ -179,7 +181,7 @@ def test_a_mapped_file_released_piece_by_piece_leaves_nothing_in_the_cache(tmp_p
 
 def test_populating_reads_the_range_also_on_old_kernels(file, monkeypatch):
     path, _ = file
-    monkeypatch.setattr(memory, "_MADV_POPULATE_READ", 9999)  # an advice that no kernel knows
+    monkeypatch.setattr(mapped_file, "_MADV_POPULATE_READ", 9999)  # an advice that no kernel knows
     with MappedFile(path) as mapped:
         mapped.populate(PAGE_BYTES + 1, 20 * PAGE_BYTES)
         assert mapped.resident_bytes(PAGE_BYTES, 21 * PAGE_BYTES) == 21 * PAGE_BYTES
@@ -206,7 +208,7 @@ def test_what_malloc_frees_returns_to_the_kernel():
     # In a process of its own: thresholds are for the whole process.
     code = """if True:
         import ctypes
-        from edgesched.bridge.machine import memory
+        from edgesched.bridge.machine import mapped as mapped_file
         libc = ctypes.CDLL(None)
         libc.malloc.restype = ctypes.c_void_p
         def resident():

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from edgesched.bridge.machine import storage
-from edgesched.bridge.machine.memory import MappedFile, Region
+from edgesched.bridge.machine.mapped import MappedFile
+from edgesched.bridge.machine.memory import Region
 from edgesched.bridge.machine.storage import Pace, StorageError, WeightsFile
 
 KIB = 1024

@@ -63,9 +63,9 @@ def test_a_point_that_was_not_served_has_no_errors() -> None:
     assert found["points"][0]["replayed_mean_s"] is None
 
 
-def test_mapped_files_are_profiled_without_a_pace() -> None:
+def test_networks_are_profiled_at_the_pace_at_which_their_weights_are_read() -> None:
     assert pace_of({"device": {"storage": {"pace_bytes_per_s": 40e6}}}) == 40e6
-    assert pace_of({"device": {"storage": {"pace_bytes_per_s": 40e6, "reads": "mapped"}}}) is None
+    assert pace_of({"device": {"storage": {"pace_bytes_per_s": 40e6, "reads": "mapped"}}}) == 40e6
     assert pace_of({"device": "ideal"}) is None
 
 

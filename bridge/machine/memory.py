@@ -1,8 +1,8 @@
 """Memory whose pages come and go when the policy says so.
 
 A ``Region`` holds weights or activations that the bridge owns: private anonymous memory at one address for
-its whole life. Its pages appear when they are touched and leave when they are released. A ``MappedFile``
-shows a file of weights in memory; its pages are read when they are touched.
+its whole life. Its pages appear when they are touched and leave when they are released. ``mapped.py`` has the
+other kind, a file of weights shown in memory.
 
 The other functions make the C library's allocator return what the runtime frees, so that resident memory
 follows the policy and not the allocator's habits (``mallopt(3)``, ``malloc_trim(3)``).
@@ -16,7 +16,7 @@ import mmap
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -29,7 +29,6 @@ _MALLOC_THRESHOLD_BYTES = 128 * 1024
 
 # Linux constants that Python 3.11 does not name; the same number on x86-64 and arm64.
 _MAP_NORESERVE = 0x4000
-_MADV_POPULATE_READ = 22
 # glibc's malloc.h
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -75,7 +74,7 @@ def fix_malloc_thresholds() -> bool:
     )
 
 
-class _Mapping:
+class Memory:
     """What both kinds of memory share: bounds, views, advice to the kernel, closing."""
 
     def __init__(self, memory: memoryview, name: str) -> None:
@@ -102,13 +101,16 @@ class _Mapping:
     def resident_bytes(self, offset: int = 0, n: int | None = None) -> int:
         """Bytes in memory of the pages that the range touches (``mincore(2)``); ``n`` None: to the end."""
         n = self._size_bytes - offset if n is None else n
+        return int(np.count_nonzero(self._resident_pages(offset, n))) * PAGE_BYTES
+
+    def _resident_pages(self, offset: int, n: int) -> np.ndarray[Any, Any]:
+        """For each page that the range touches whether it is in memory."""
         self._open_memory(offset, n)
         start = offset - offset % PAGE_BYTES
         pages = -(-(offset + n - start) // PAGE_BYTES)
         states = np.zeros(pages, np.uint8)
         _call("mincore", self._address + start, pages * PAGE_BYTES, ctypes.c_void_p(states.ctypes.data))
-        # Only the lowest bit says "resident".
-        return int(np.count_nonzero(states & 1)) * PAGE_BYTES
+        return (states & 1) != 0  # the other bits say nothing
 
     def release(self, offset: int, n: int) -> None:
         """Give back the whole pages within the range.
@@ -117,8 +119,8 @@ class _Mapping:
         """
         self._open_memory(offset, n)
         end = offset + n
-        last = _round_up(end, PAGE_BYTES) if end == self._size_bytes else end - end % PAGE_BYTES
-        start = _round_up(offset, PAGE_BYTES)
+        last = round_up(end, PAGE_BYTES) if end == self._size_bytes else end - end % PAGE_BYTES
+        start = round_up(offset, PAGE_BYTES)
         if last > start:
             self._drop(start, last - start)
 
@@ -158,7 +160,7 @@ class _Mapping:
         self.close()
 
 
-class Region(_Mapping):
+class Region(Memory):
     """Private anonymous memory at a fixed address that starts on a huge-page border.
 
     Nothing is resident at first. A page appears when it is touched, and alone unless ``advise_huge`` says
@@ -170,7 +172,7 @@ class Region(_Mapping):
         if size_bytes <= 0:
             raise RegionError(f"a region needs a positive size, seen {size_bytes} bytes")
         self._huge_bytes = huge_page_bytes()
-        size = _round_up(size_bytes, PAGE_BYTES)
+        size = round_up(size_bytes, PAGE_BYTES)
         pages = mmap.mmap(-1, size + self._huge_bytes, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
         whole = memoryview(pages)
         first = -int(np.frombuffer(whole, np.uint8).__array_interface__["data"][0]) % self._huge_bytes
@@ -184,7 +186,7 @@ class Region(_Mapping):
         reads then cost about a quarter of the processor time, releasing less. Call before pages are touched.
         """
         self._open_memory(offset, n)
-        start = _round_up(offset, self._huge_bytes)
+        start = round_up(offset, self._huge_bytes)
         size = (offset + n) // self._huge_bytes * self._huge_bytes - start
         return size if size > 0 and self._try_advice(mmap.MADV_HUGEPAGE, start, size) else 0
 
@@ -198,51 +200,8 @@ class Region(_Mapping):
         return True
 
 
-class MappedFile(_Mapping):
-    """A whole file as read-only memory: clean pages, read from the disk when they are touched.
-
-    What is released leaves the page cache too, so that the next touch reads the disk again.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Map ``path``. Raises RegionError where it is missing, empty or not a file."""
-        try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                pages = mmap.mmap(self._fd, 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
-            except BaseException:
-                os.close(self._fd)
-                raise
-        except (OSError, ValueError) as error:  # ValueError: empty
-            raise RegionError(f"{os.fspath(path)}: cannot be mapped: {error}") from error
-        super().__init__(memoryview(pages), os.fspath(path))
-
-    def populate(self, offset: int, n: int) -> None:
-        """Bring the pages of the range into memory now."""
-        memory = self._open_memory(offset, n)
-        start = offset - offset % PAGE_BYTES
-        try:
-            self._advise(_MADV_POPULATE_READ, start, _round_up(offset + n, PAGE_BYTES) - start)
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # Linux before 5.14
-                raise
-            np.frombuffer(memory[start : offset + n], np.uint8)[::PAGE_BYTES].max(initial=0)
-
-    def close(self) -> None:
-        """Give the memory back and close the file; a second call does nothing. Views stay readable."""
-        if self._memory is not None:
-            super().close()
-            os.close(self._fd)
-
-    def _drop(self, offset: int, n: int) -> None:
-        super()._drop(offset, n)
-        # In this order: a page leaves the cache only when nobody maps it. From the file's begin, as the
-        # kernel reads ahead in large folios and lets go of whole ones only: one that the range before this
-        # reached into has stayed until now. What others map stays in any case.
-        os.posix_fadvise(self._fd, 0, offset + n, os.POSIX_FADV_DONTNEED)
-
-
-def _round_up(value: int, step: int) -> int:
+def round_up(value: int, step: int) -> int:
+    """The first multiple of ``step`` from ``value`` on."""
     return -(-value // step) * step
 
 

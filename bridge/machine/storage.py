@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, NamedTuple, Self
@@ -91,6 +92,25 @@ class Pace:
         """Wait until ``n`` bytes, wanted now, may be there."""
         wait_until(self.book(n, time.monotonic()))
 
+    def read(self, pieces: Iterable[tuple[int, int]], read: Callable[[int, int], None]) -> None:
+        """``read(offset, n)`` for each (offset, n) of ``pieces`` in turn; returns when all may be there.
+
+        The real reads take their part of the booked time.
+        """
+        end_s = time.monotonic()
+        for offset, n in pieces:
+            _sleep_until(end_s)
+            end_s = self.book(n, end_s)
+            read(offset, n)
+        wait_until(end_s)
+
+
+def pieces(offset: int, n: int, piece_bytes: int) -> Iterator[tuple[int, int]]:
+    """The range of ``n`` bytes from ``offset`` on as (offset, bytes) of at most ``piece_bytes`` each."""
+    end = offset + n
+    for start in range(offset, end, piece_bytes):
+        yield start, min(piece_bytes, end - start)
+
 
 def wait_until(end_s: float) -> None:
     """Return at ``end_s`` (s, ``time.monotonic()``), within some microseconds; at once if it is over.
@@ -153,20 +173,16 @@ class WeightsFile:
         Returns when they are there and the pace allows. In mode ``direct`` the offset, the length and the
         view's address must be multiples of 4096. Raises StorageError if they are not, or if the file ends.
         """
-        end_s = time.monotonic()
         view = view.cast("B")
         if self.mode == "direct":
             self._check_direct(view, offset)
         if self.pace is None:
             self._read(view, offset)
             return
-        for start in range(0, len(view), self.pace.piece_bytes):
-            piece = view[start : start + self.pace.piece_bytes]
-            _sleep_until(end_s)
-            end_s = self.pace.book(len(piece), end_s)
-            # The real read takes its part of the booked time.
-            self._read(piece, offset + start)
-        wait_until(end_s)
+        self.pace.read(
+            pieces(0, len(view), self.pace.piece_bytes),
+            lambda start, n: self._read(view[start : start + n], offset + start),
+        )
 
     def evict(self, offset: int = 0, n: int = 0) -> None:
         """Drop ``n`` bytes from ``offset`` on (0: all to the end) from the page cache: they are cold again.
