@@ -158,38 +158,18 @@ def test_groups_of_dead_makers_are_swept(permitted):
         group.usage_bytes()
 
 
-def test_reads_can_be_throttled(permitted, tmp_path):
-    file = tmp_path / "data"
-    file.write_bytes(os.urandom(16 * MIB))
-    code = f"""if True:
-        import time
-        from edgesched.bridge.machine.memory import Region
-        from edgesched.bridge.machine.storage import WeightsFile
-        with WeightsFile({os.fspath(file)!r}, "direct") as weights, Region(16 << 20) as region:
-            start = time.monotonic()
-            weights.read_into(region.view(0, 16 << 20), 0)
-            print(time.monotonic() - start)
-    """
-    try:
-        group = MemoryGroup.create(256 * MIB, read_bytes_per_s=40_000_000, device=tmp_path)
-    except Unavailable as reason:
-        pytest.skip(f"no limit of reads here: {reason}")
-    with group:
-        child = start(code)
-        group.add(child.pid)
-        out, _ = child.communicate("\n")
-    # 0.4 s on average; the kernel lets the first part through at once.
-    assert float(out) > 0.2
-
-
 def test_moving_a_process_that_is_not_there(permitted):
     with MemoryGroup.create(64 * MIB) as group, pytest.raises(Unavailable, match="No such process"):
         group.add(2**22 + 1)
 
 
 def test_a_failing_create_leaves_nothing(permitted, monkeypatch):
-    with pytest.raises(Unavailable, match="lies on no disk"):
-        MemoryGroup.create(64 * MIB, read_bytes_per_s=1_000_000, device="/proc")
+    def refuse(file, text):
+        raise Unavailable(f"{file}: refused")
+
+    monkeypatch.setattr(cgroup, "_write", refuse)
+    with pytest.raises(Unavailable, match=r"edgesched-\d+-.*refused"):
+        MemoryGroup.create(64 * MIB)
 
 
 # ---- what is asked for
@@ -200,8 +180,6 @@ def test_a_failing_create_leaves_nothing(permitted, monkeypatch):
     [
         {"limit_bytes": 0},
         {"limit_bytes": 1, "swappiness": 101},
-        {"limit_bytes": 1, "read_bytes_per_s": 1000},
-        {"limit_bytes": 1, "read_bytes_per_s": 0, "device": "/"},
     ],
 )
 def test_limits_that_make_no_sense(arguments):
@@ -238,8 +216,6 @@ class Kernel:
         (folder / "cgroup.controllers").write_text(controllers)
         for name in ("cgroup.procs", "cgroup.subtree_control"):
             (folder / name).write_text("")
-        if "io" in controllers:
-            (folder / "io.max").write_text("")
         if "memory" in controllers and folder != self.top:
             for name in self.MEMORY_FILES:
                 (folder / name).write_text("max" if name.endswith("max") else "0")
@@ -386,31 +362,6 @@ def test_swap_that_cannot_be_forbidden(pi, monkeypatch):
     with pytest.raises(Unavailable, match="swapoff -a"):
         MemoryGroup.create(1, root=pi.root)
     assert not list(pi.top.rglob("edgesched-*"))
-
-
-def fake_disk(root, path, partition):
-    number = os.stat(path).st_dev
-    name = f"{os.major(number)}:{os.minor(number)}"
-    device = root / "sys/devices/mmc0/mmcblk0"
-    folder = device / "mmcblk0p2" if partition else device
-    folder.mkdir(parents=True)
-    (device / "dev").write_text("179:0\n" if partition else f"{name}\n")
-    if partition:
-        (folder / "partition").write_text("2\n")
-    (root / "sys/dev/block").mkdir(parents=True)
-    (root / "sys/dev/block" / name).symlink_to(folder)
-    return name
-
-
-def test_reads_are_limited_on_the_whole_disk_of_a_partition(pi, tmp_path):
-    fake_disk(pi.root, tmp_path, partition=True)
-    with MemoryGroup.create(1, read_bytes_per_s=30_000_000, device=tmp_path, root=pi.root):
-        assert (only(pi.top / "user.slice") / "io.max").read_text() == "179:0 rbps=30000000"
-
-
-def test_a_disk_without_partitions(tmp_path):
-    name = fake_disk(tmp_path, tmp_path, partition=False)
-    assert cgroup.whole_disk(tmp_path, tmp_path) == name
 
 
 def test_sweeping_goes_by_name_and_pid(pi):

@@ -8,9 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from edgesched.bridge.machine import mapped as mapped_file
 from edgesched.bridge.machine import memory
-from edgesched.bridge.machine.mapped import MappedFile
 from edgesched.bridge.machine.memory import PAGE_BYTES, Region, RegionError
 
 MIB = 1024**2
@@ -23,18 +21,6 @@ def fill(region, offset, n, value=1):
 def own_resident_bytes():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * PAGE_BYTES
-
-
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "weights.raw"
-    content = np.random.default_rng(1).bytes(40 * PAGE_BYTES + 100)
-    path.write_bytes(content)
-    fd = os.open(path, os.O_RDONLY)
-    os.fsync(fd)  # what was not written to the disk yet cannot leave the cache
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(fd)
-    return path, content
 
 
 def test_pages_appear_when_touched_and_leave_when_released():
@@ -140,76 +126,11 @@ def test_leaving_by_an_exception_closes():
         region.resident_bytes()
 
 
-def test_a_mapped_file_shows_its_content_and_cannot_be_written(file):
-    path, content = file
-    with MappedFile(path) as mapped:
-        assert mapped.size_bytes == len(content)
-        assert bytes(mapped.view(100, 5000)) == content[100:5100]
-        assert mapped.address % PAGE_BYTES == 0
-        with pytest.raises(TypeError):
-            mapped.view(0, 1)[0] = 1
-
-
-def test_released_pages_of_a_mapped_file_leave_the_cache_and_come_back(file):
-    path, content = file
-    with MappedFile(path) as mapped:
-        mapped.populate(0, mapped.size_bytes)
-        assert mapped.resident_bytes() == 41 * PAGE_BYTES
-        mapped.release(0, mapped.size_bytes)
-        assert mapped.resident_bytes() == 0
-        assert bytes(mapped.view(len(content) - 3, 3)) == content[-3:]
-        assert mapped.resident_bytes() > 0
-
-
-def test_a_mapped_file_released_piece_by_piece_leaves_nothing_in_the_cache(tmp_path):
-    # The kernel reads ahead in folios that the pieces cut, and drops whole folios only.
-    path = tmp_path / "large"
-    path.write_bytes(os.urandom(24 * MIB))
-    with path.open("rb") as written:
-        os.fsync(written)
-        os.posix_fadvise(written.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    piece = 101 * PAGE_BYTES
-    with MappedFile(path) as mapped:
-        if mapped.resident_bytes():
-            pytest.skip("this file system keeps its files in memory")
-        for start in range(0, mapped.size_bytes, piece):
-            count = min(piece, mapped.size_bytes - start)
-            mapped.populate(start, count)
-            mapped.release(start, count)
-        assert mapped.resident_bytes() == 0
-
-
-def test_populating_reads_the_range_also_on_old_kernels(file, monkeypatch):
-    path, _ = file
-    monkeypatch.setattr(mapped_file, "_MADV_POPULATE_READ", 9999)  # an advice that no kernel knows
-    with MappedFile(path) as mapped:
-        mapped.populate(PAGE_BYTES + 1, 20 * PAGE_BYTES)
-        assert mapped.resident_bytes(PAGE_BYTES, 21 * PAGE_BYTES) == 21 * PAGE_BYTES
-
-
-def test_views_of_a_closed_mapped_file_stay_readable(file):
-    path, content = file
-    mapped = MappedFile(path)
-    view = mapped.view(0, 50)
-    mapped.close()
-    mapped.close()
-    gc.collect()
-    assert bytes(view) == content[:50]
-
-
-def test_files_that_cannot_be_mapped(tmp_path):
-    (tmp_path / "empty").touch()
-    for name in ("empty", "missing", "."):
-        with pytest.raises(RegionError, match="cannot be mapped"):
-            MappedFile(tmp_path / name)
-
-
 def test_what_malloc_frees_returns_to_the_kernel():
     # In a process of its own: thresholds are for the whole process.
     code = """if True:
         import ctypes
-        from edgesched.bridge.machine import mapped as mapped_file
-        libc = ctypes.CDLL(None)
+                libc = ctypes.CDLL(None)
         libc.malloc.restype = ctypes.c_void_p
         def resident():
             return int(open("/proc/self/statm").read().split()[1]) * memory.PAGE_BYTES

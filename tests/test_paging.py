@@ -50,6 +50,19 @@ def test_no_limit_costs_only_the_work():
     assert p.stall_s == {}
 
 
+def test_a_small_stored_blob_is_read_and_a_small_new_one_is_not():
+    p = pager(100, read_mib=1.0)
+    p.allocate("file", 4096, stored=True)
+    p.allocate("buffer", 4096)
+    assert p.resident_bytes == 4096
+    assert run(p, 1.0, READ, ["buffer"]) == 1.0
+    assert run(p, 1.0, READ, ["file"], 1.0) == pytest.approx(2.0 + 4096 / MIB)
+    assert (p.resident_bytes, p.paged_in_bytes) == (8192, 4096)
+    assert run(p, 1.0, READ, ["file"], 3.0) == 4.0
+    p.release("file")
+    assert p.resident_bytes == 4096
+
+
 def test_everything_fits_takes_one_call():
     p = pager(100, quantum_s=0.01, request_bytes=MIB)
     p.allocate("w", 60 * MIB)

@@ -22,6 +22,8 @@ from small_models import chain
 
 from edgesched.bridge.bundles.cache import bundle_of
 from edgesched.bridge.machine import cgroup
+from edgesched.bridge.machine.memory import PAGE_BYTES
+from edgesched.bridge.machine.storage import Pace
 from edgesched.bridge.program import Program
 from edgesched.bridge.replay import replay
 from edgesched.bridge.watch import ReplayError
@@ -324,3 +326,37 @@ def test_inline_networks_have_nothing_to_execute(scenario: Path, capsys: pytest.
 def test_the_summary_is_written_as_json(scenario: Path, tmp_path: Path) -> None:
     assert main_code("replay", scenario, "--json", tmp_path / "s.json", "--set", "run.requests=2") == 0
     assert json.loads((tmp_path / "s.json").read_text())["together"]["status"] == "ok"
+
+
+def test_mapped_weights_that_had_to_leave_come_back_at_the_pace_before_a_layer_executes(
+    scenario: Path, cache: Path
+) -> None:
+    class Booked(Pace):
+        count = 0
+
+        def book(self, n: int, wanted_s: float) -> float:
+            self.count += n
+            return super().book(n, wanted_s)
+
+    bundle = bundle_of(scenario.parent / "small.onnx", cache=cache)
+    plain = Program(bundle).begin()
+    pace = Booked(1e9)
+    mapped = Program(bundle, reads="mapped", pace=pace).begin()
+    for job in (plain, mapped):
+        job.init()
+    for layer in range(len(bundle.layers)):
+        plain.load(layer)
+        plain.execute(layer)
+        mapped.load(layer)
+    assert mapped.weights.resident_bytes() > 0
+    mapped.weights.release(0, mapped.weights.size_bytes)  # as the kernel does where there is no room
+    if mapped.weights.resident_bytes():
+        pytest.skip("this file system keeps its files in memory")
+    pace.count = 0
+    for layer in range(len(bundle.layers)):
+        mapped.execute(layer)
+    pages = [-(-layer.weights_bytes // PAGE_BYTES) for layer in bundle.layers]
+    assert pace.count == sum(pages) * PAGE_BYTES > 0
+    assert np.array_equal(mapped.output(bundle.outputs[0]), plain.output(bundle.outputs[0]))
+    for job in (plain, mapped):
+        job.close()

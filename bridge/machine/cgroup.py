@@ -68,26 +68,17 @@ class MemoryGroup(ABC):
         """For ``create`` only: a group that does not exist yet."""
         self._root = root
         self._memory: Path
-        self._homes: dict[Path, Path] = {}
-        """Our own group by folder of the new group; two entries where controllers have trees of their own."""
+        self._home: Path | None = None
+        """Our own group, while the new one exists."""
 
     @staticmethod
-    def create(
-        limit_bytes: int,
-        swappiness: int = 0,
-        read_bytes_per_s: int | None = None,
-        device: str | os.PathLike[str] | None = None,
-        root: Path = _ROOT,
-    ) -> MemoryGroup:
+    def create(limit_bytes: int, swappiness: int = 0, root: Path = _ROOT) -> MemoryGroup:
         """Make a group that may hold ``limit_bytes``; nothing is left of it where that fails.
 
         Args:
             limit_bytes: memory of all its processes, their page cache included.
             swappiness: 0 forbids swapping, so that what is too much gets killed. More allows it; how eagerly
                 (up to 100) can be told to version 1 only, version 2 follows the system.
-            read_bytes_per_s: limit of all reads from ``device``, also of mapped files and swap. The kernel
-                keeps it on average, not for single reads: loads that matter should keep a ``storage.Pace``.
-            device: a path on the disk that ``read_bytes_per_s`` is about.
             root: where ``proc`` and ``sys`` lie.
 
         Raises Unavailable.
@@ -96,21 +87,11 @@ class MemoryGroup(ABC):
             raise Unavailable(
                 f"needs a positive limit and a swappiness of 0 to 100, seen {limit_bytes}, {swappiness}"
             )
-        disk = None
-        if read_bytes_per_s is not None:
-            if device is None or read_bytes_per_s <= 0:
-                raise Unavailable(
-                    "read_bytes_per_s must be positive and needs device, a path on the disk to limit; "
-                    f"seen {read_bytes_per_s}, {device}"
-                )
-            disk = whole_disk(device, root)
         trees = _hierarchies(root)
         group: MemoryGroup = _Version1(root) if "memory" in trees else _Version2(root)
         try:
-            group._make(trees, f"edgesched-{os.getpid()}-{secrets.token_hex(4)}", disk is not None)
+            group._make(trees, f"edgesched-{os.getpid()}-{secrets.token_hex(4)}")
             group.limit(limit_bytes, swappiness)
-            if disk is not None and read_bytes_per_s is not None:
-                group._throttle(disk, read_bytes_per_s)
         except BaseException:
             group.close()
             raise
@@ -126,8 +107,7 @@ class MemoryGroup(ABC):
 
         Raises Unavailable where there is no such process or moving it is not permitted.
         """
-        for folder in self._homes:
-            _write(folder / "cgroup.procs", str(pid))
+        _write(self._memory / "cgroup.procs", str(pid))
 
     def usage_bytes(self) -> int:
         """Bytes charged now, exact to some 100 kB: the kernel counts in batches for each processor."""
@@ -155,8 +135,9 @@ class MemoryGroup(ABC):
 
         If we are in it ourselves, we move back first. Raises Unavailable if it cannot be removed.
         """
-        for folder in list(self._homes):
-            _remove(folder, self._homes.pop(folder))
+        if self._home is not None:
+            _remove(self._memory, self._home)
+            self._home = None
 
     def __enter__(self) -> Self:
         return self
@@ -167,21 +148,18 @@ class MemoryGroup(ABC):
         self.close()
 
     @abstractmethod
-    def _make(self, trees: dict[str, _Hierarchy], name: str, throttled: bool) -> None: ...
+    def _make(self, trees: dict[str, _Hierarchy], name: str) -> None: ...
 
     @abstractmethod
     def limit(self, limit_bytes: int, swappiness: int = 0) -> None:
         """Change the limit, at most down to what can be reclaimed of what is held. Raises Unavailable."""
 
-    @abstractmethod
-    def _throttle(self, disk: str, bytes_per_s: int) -> None: ...
-
-    def _add_folder(self, folder: Path, home: Path) -> None:
+    def _make_folder(self, folder: Path, home: Path) -> None:
         try:
             folder.mkdir()
         except OSError as error:
             raise _refused(f"{folder}: cannot be made", error) from error
-        self._homes[folder] = home
+        self._memory, self._home = folder, home
 
 
 class _Version1(MemoryGroup):
@@ -197,13 +175,9 @@ class _Version1(MemoryGroup):
         _write(self._memory / "memory.max_usage_in_bytes", "0")
         return True
 
-    def _make(self, trees: dict[str, _Hierarchy], name: str, throttled: bool) -> None:
-        self._memory = trees["memory"].own / name
-        self._add_folder(self._memory, trees["memory"].own)
-        if throttled:
-            if "blkio" not in trees:
-                raise Unavailable("reads cannot be limited: the control group blkio is not mounted")
-            self._add_folder(trees["blkio"].own / name, trees["blkio"].own)
+    def _make(self, trees: dict[str, _Hierarchy], name: str) -> None:
+        own = trees["memory"].own
+        self._make_folder(own / name, own)
 
     def limit(self, limit_bytes: int, swappiness: int = 0) -> None:
         _write(self._memory / "memory.limit_in_bytes", str(limit_bytes))
@@ -212,10 +186,6 @@ class _Version1(MemoryGroup):
         # Not there in kernels without swap accounting; swappiness 0 alone keeps this group from swapping.
         if swappiness == 0 and with_swap.exists():
             _write(with_swap, str(limit_bytes))
-
-    def _throttle(self, disk: str, bytes_per_s: int) -> None:
-        folder = next(folder for folder in self._homes if folder != self._memory)
-        _write(folder / "blkio.throttle.read_bps_device", f"{disk} {bytes_per_s}")
 
 
 class _Version2(MemoryGroup):
@@ -257,25 +227,21 @@ class _Version2(MemoryGroup):
             os.close(self._peak_fd)
             self._peak_fd = None
 
-    def _make(self, trees: dict[str, _Hierarchy], name: str, throttled: bool) -> None:
+    def _make(self, trees: dict[str, _Hierarchy], name: str) -> None:
         tree = trees.get("")
         if tree is None:
             raise Unavailable("no control groups are mounted, so nothing limits memory")
-        wanted = ["memory", "io"] if throttled else ["memory"]
         present = (tree.top / "cgroup.controllers").read_text().split()
         if "memory" not in present:
             raise Unavailable(f"{tree.top}: the kernel's memory controller is off; {_SWITCH_ON}")
-        if "io" in wanted and "io" not in present:
-            raise Unavailable(f"{tree.top}: the kernel's io controller is off, so reads cannot be limited")
         reasons = []
         for parent in tree.upwards():
             try:
-                _hand_down(parent, wanted)
-                self._add_folder(parent / name, tree.own)
+                _hand_down(parent)
+                self._make_folder(parent / name, tree.own)
             except Unavailable as error:
                 reasons.append(str(error))
                 continue
-            self._memory = parent / name
             return
         raise Unavailable(f"no control group could be made; {_RUN_AS}. Tried: {'; '.join(reasons)}")
 
@@ -288,9 +254,6 @@ class _Version2(MemoryGroup):
             _write(swap, "0")
         elif len((self._root / "proc/swaps").read_text().splitlines()) > 1:
             raise Unavailable(f"{swap}: not there, so swapping cannot be forbidden; run swapoff -a first")
-
-    def _throttle(self, disk: str, bytes_per_s: int) -> None:
-        _write(self._memory / "io.max", f"{disk} rbps={bytes_per_s}")
 
 
 def sweep_stale(root: Path = _ROOT) -> list[str]:
@@ -308,25 +271,6 @@ def sweep_stale(root: Path = _ROOT) -> list[str]:
                         folder.rmdir()
                         removed.append(folder.name)
     return removed
-
-
-def whole_disk(path: str | os.PathLike[str], root: Path = _ROOT) -> str:
-    """``major:minor`` of the disk that holds ``path``; of the whole disk where that is a partition.
-
-    Raises Unavailable where the path is missing or lies on no disk.
-    """
-    try:
-        number = os.stat(path).st_dev
-    except OSError as error:
-        raise Unavailable(f"{os.fspath(path)}: {error.strerror}") from error
-    name = f"{os.major(number)}:{os.minor(number)}"
-    device = root / "sys/dev/block" / name
-    if not device.exists():
-        raise Unavailable(
-            f"{os.fspath(path)}: lies on no disk of its own ({name}), so reads cannot be limited"
-        )
-    # Partitions lie in their disk's folder.
-    return (device.resolve().parent / "dev").read_text().strip() if (device / "partition").exists() else name
 
 
 def _hierarchies(root: Path) -> dict[str, _Hierarchy]:
@@ -349,12 +293,11 @@ def _hierarchies(root: Path) -> dict[str, _Hierarchy]:
     return found
 
 
-def _hand_down(parent: Path, controllers: list[str]) -> None:
-    """See to it that children of ``parent`` have these controllers; raises Unavailable."""
+def _hand_down(parent: Path) -> None:
+    """See to it that children of ``parent`` have the memory controller; raises Unavailable."""
     file = parent / "cgroup.subtree_control"
-    missing = set(controllers) - set(file.read_text().split())
-    for controller in sorted(missing):
-        _write(file, f"+{controller}")
+    if "memory" not in file.read_text().split():
+        _write(file, "+memory")
     # Moving a process asks for this right on the group above both.
     if not os.access(parent / "cgroup.procs", os.W_OK):
         raise Unavailable(f"{parent}: processes must not be moved here")
