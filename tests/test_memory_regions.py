@@ -1,7 +1,5 @@
 """Memory of the bridge: pages come when touched, leave when released."""
 
-import gc
-import os
 import subprocess
 import sys
 
@@ -130,7 +128,8 @@ def test_what_malloc_frees_returns_to_the_kernel():
     # In a process of its own: thresholds are for the whole process.
     code = """if True:
         import ctypes
-                libc = ctypes.CDLL(None)
+        from edgesched.bridge.machine import memory
+        libc = ctypes.CDLL(None)
         libc.malloc.restype = ctypes.c_void_p
         def resident():
             return int(open("/proc/self/statm").read().split()[1]) * memory.PAGE_BYTES
