@@ -15,11 +15,12 @@ import argparse
 import json
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from edgesched.cli.verify import board_now, compare_here, device_here
+from edgesched.cli.verify import compare_here, device_here
 from edgesched.runs.scenario import Scenario
 from edgesched.runs.setup import set_up
 
@@ -91,10 +92,14 @@ def run(
                     shutil.rmtree(folder, ignore_errors=True)
                     folder.mkdir(parents=True)
                     arrivals = {"process": process, "rate_per_s": utilisation / alone_s}
-                    now = board_now(
-                        board, networks_of(device), None, folder, device["storage"].get("pace_bytes_per_s")
+                    compared = compare_here(
+                        partial(scenario, device=device, policy=policy, arrivals=arrivals, runs=runs),
+                        board,
+                        networks_of(device),
+                        out,
+                        folder,
+                        pace=device["storage"].get("pace_bytes_per_s"),
                     )
-                    compared = compare_here(scenario(now, device, policy, arrivals, runs), out, folder)
                     file.write_text(json.dumps(compared.data(), indent=2))
                 facts = json.loads((folder / "replayed" / "replay.json").read_text())["replications"]
                 rows.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,12 +18,15 @@ from .run import overrides
 from .terminal import console, message, seconds, table
 
 if TYPE_CHECKING:
+    from ..bridge.outcome import Replayed
     from ..runs.load import Source
+    from ..runs.scenario import Scenario
     from ..sim.comparing.comparison import Comparison
 
 app = typer.Typer(add_completion=False)
 
 BOARD, PROFILE, POINTS, FINISHED = "board.yaml", "profile.csv", "points", "comparison.json"
+FIRST_BOARD, FIRST_PROFILE = "first-board.yaml", "first-profile.csv"
 DIFFER = 0.05
 """Policies whose mean response times differ by less are not ranked against each other."""
 
@@ -136,27 +139,16 @@ def device_here(names: list[str], folder: Path | None, out: Path) -> Path:
     return profile_device(board, profile=profile, name="this-host", tell=message)
 
 
-def board_now(
-    board: Path, names: list[str], folder: Path | None, out: Path, pace: float | None, rounds: int = 11
-) -> Path:
-    """``board`` with a profile of this minute and at this pace of reading weights, written into ``out``.
-
-    Machines drift by some per cent within minutes, and a thread that waits for a slow disk loses its caches
-    meanwhile. Means, not medians: what sometimes happens is a part of mean response times.
-    """
+def _with_profile(board: Path, profile: Path, pace: float | None, out: Path) -> Path:
+    """``board`` with this profile and pace of reading weights, written to ``out``; returns it."""
     import yaml
 
-    from ..bridge.measuring.profiling import profile_networks
-
-    profile = profile_networks(
-        names, folder, out / PROFILE, rounds=rounds, statistic="mean", pace_bytes_per_s=pace
-    )
     data = yaml.safe_load(board.read_text(encoding="utf-8"))
     data["cost"]["profile"] = profile.name
     if pace is not None:
         data["storage"]["pace_bytes_per_s"] = pace
-    _write(out / BOARD, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
-    return out / BOARD
+    _write(out, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    return out
 
 
 def _write(path: Path, text: str) -> None:
@@ -200,19 +192,44 @@ def _point(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     message(f"{label}: profiling, simulating, replaying")
-    here = board_now(board, names, raw.folder, folder, pace_of(data), rounds)
-    placed = {**data, "device": {**data["device"], "board": str(here.resolve())}}
-    comparison = compare_here(replace(raw, data=placed).scenario(), raw.folder, folder, nice=nice)
+
+    def placed(here: Path) -> Scenario:
+        return replace(
+            raw, data={**data, "device": {**data["device"], "board": str(here.resolve())}}
+        ).scenario()
+
+    comparison = compare_here(
+        placed, board, names, raw.folder, folder, pace=pace_of(data), rounds=rounds, nice=nice
+    )
     write_json(finished, {"scenario": content, "comparison": comparison.data()})
     return Verified(chosen, json.loads(json.dumps(comparison.data())))
 
 
-def compare_here(scenario: Any, base: Path, folder: Path, *, nice: int = 0) -> Comparison:
-    """Simulate and replay a scenario, write both runs into ``folder``, and compare them.
+def compare_here(
+    placed: Callable[[Path], Scenario],
+    board: Path,
+    names: list[str],
+    base: Path,
+    folder: Path,
+    *,
+    pace: float | None = None,
+    rounds: int = 11,
+    nice: int = 0,
+) -> Comparison:
+    """Profile this machine and replay a scenario on it in turns, simulate it, and compare.
 
-    ``base`` is where the scenario's relative files are looked up. Raises KeyboardInterrupt where the replay
-    was interrupted.
+    ``placed`` makes the scenario for a board file. Boards are ``board`` with a profile of the networks
+    ``names`` at this ``pace``. ``base`` is where models and the scenario's other files are looked up; both
+    runs and what was measured go to ``folder``.
+
+    Machines drift by some per cent within minutes. So a share of the profile's rounds is measured before
+    each replay, the rest after the last one. Means, not medians, and disturbed samples too: what sometimes
+    happens, a host that takes the processor away for example, is a part of the replays' mean response times.
+    Nothing of a replay goes into the profile. Policies that decide by times know those of the first rounds.
+
+    Raises KeyboardInterrupt where a replay was interrupted.
     """
+    from ..bridge.measuring.profiling import MEMORY_PASSES, Profiling
     from ..bridge.prepare import bundles_of
     from ..bridge.replay import replay
     from ..bridge.results import write_replay
@@ -223,19 +240,36 @@ def compare_here(scenario: Any, base: Path, folder: Path, *, nice: int = 0) -> C
     from ..sim.comparing.tracedriven import trace_driven
     from ..sim.run import simulate
 
+    replays: list[Replayed] = []
+    with Profiling(
+        names,
+        base,
+        folder / PROFILE,
+        rounds=rounds,
+        statistic="mean",
+        keep_disturbed=True,
+        pace_bytes_per_s=pace,
+    ) as profiling:
+        profiling.measure(MEMORY_PASSES)
+        first = profiling.write(folder / FIRST_PROFILE)
+        known = placed(_with_profile(board, first, pace, folder / FIRST_BOARD))
+        bundles = bundles_of(known.workload.networks(base), base, tell=message)
+        parts = known.run.replications + 1
+        for number in range(known.run.replications):
+            profiling.measure(rounds * (number + 1) // parts)
+            replays.append(replay(known, bundles, number, folder=base, nice=nice))
+            if replays[-1].outcome == "interrupted":
+                raise KeyboardInterrupt
+        profiling.measure()
+        profile = profiling.finish()
+    write_replay(folder / "replayed", replays, [summarise(each.result) for each in replays])
+    replayed = open_run(folder / "replayed")
+    scenario = placed(_with_profile(board, profile, pace, folder / BOARD))
     numbers = range(scenario.run.replications)
     simulated = [simulate(scenario, number, trace=Trace(), folder=base) for number in numbers]
     write_run(folder / "simulated", simulated)
-    bundles = bundles_of(scenario.workload.networks(base), base, tell=message)
-    replays = []
-    for number in numbers:
-        replays.append(replay(scenario, bundles, number, folder=base, nice=nice))
-        if replays[-1].outcome == "interrupted":
-            raise KeyboardInterrupt
-    write_replay(folder / "replayed", replays, [summarise(each.result) for each in replays])
-    replayed = open_run(folder / "replayed")
     whole = [number for number in numbers if len(replays[number].result.records.arrival_s)]
-    driven = [trace_driven(scenario, replayed, number, scenario_folder=base) for number in whole]
+    driven = [trace_driven(known, replayed, number, scenario_folder=base) for number in whole]
     return compare(open_run(folder / "simulated"), replayed, driven)
 
 

@@ -7,11 +7,13 @@ that what changes slowly on a machine (its temperature) changes all alike. Distu
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import Any, get_args
+from types import TracebackType
+from typing import Any, Self, get_args
 
 import numpy as np
 
@@ -55,46 +57,155 @@ def profile_networks(
     tell: Tell | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Measure networks (of the catalogue, or ``model.onnx`` below ``folder``) and write ``out``; returns it.
+    """Measure networks and write ``out``; returns it. Arguments and errors are those of ``Profiling``."""
+    with Profiling(
+        names,
+        folder,
+        out,
+        threads=threads,
+        rounds=rounds,
+        seed=seed,
+        statistic=statistic,
+        pace_bytes_per_s=pace_bytes_per_s,
+        cache=cache,
+        tell=tell,
+        progress=progress,
+    ) as profiling:
+        profiling.measure()
+        return profiling.finish()
 
-    ``threads`` are the numbers of threads to execute with. ``pace_bytes_per_s`` slows direct reads down, as
-    in a replay at that pace: what waking from its waits costs is then in the profile. ``seed`` is that of the
-    order of passes. Samples lie in ``<out>.samples`` until the profile is written: the same call goes on
-    where an interrupted one stopped. ``tell`` hears warnings and how many samples were left out.
 
-    Raises ValueError: ProfilingError, or what made the bundles, the samples' file or the measuring raised.
-    """
-    say = tell or (lambda text: None)
-    _check(out, threads, rounds, seed, statistic)
-    pins = {count: here.worker_cpus(count)[0] for count in threads}
-    bundles = _by_name(bundles_of(names, folder, cache=cache, tell=tell).values())
-    options = {
-        "bundles": {name: bundle.sha256 for name, bundle in bundles.items()},
-        "threads": list(threads),
-        "rounds": rounds,
-        "seed": seed,
-        "pace_bytes_per_s": pace_bytes_per_s,
-    }
-    with SampleFile(out.with_name(f"{out.name}.samples"), options) as file:
-        samples = Samples(file.passes)
-        if file.passes:
-            say(f"{file.path}: going on after {len(file.passes)} passes")
+class Profiling:
+    """A profile in the making: some rounds of measuring now, some later, the file at the end."""
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        folder: Path | None,
+        out: Path,
+        *,
+        threads: Sequence[int] = (1,),
+        rounds: int = ROUNDS,
+        seed: int = 0,
+        statistic: Statistic = "median",
+        keep_disturbed: bool = False,
+        pace_bytes_per_s: float | None = None,
+        cache: Path | None = None,
+        tell: Tell | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """Get ready to measure networks (of the catalogue, or ``model.onnx`` below ``folder``) for ``out``.
+
+        ``threads`` are the numbers of threads to execute with. ``keep_disturbed`` counts disturbed samples
+        without leaving them out. ``pace_bytes_per_s`` slows direct reads down, as in a replay at that pace:
+        what waking from its waits costs is then in the profile. ``seed`` is that of the order of passes.
+        Samples lie in ``<out>.samples`` until ``finish``: the same call goes on where an interrupted one
+        stopped. ``tell`` hears warnings and how many samples were disturbed.
+
+        Raises ValueError: ProfilingError, or what made the bundles, the samples' file or the measuring
+        raised.
+        """
+        self._say = tell or (lambda text: None)
+        _check(out, threads, rounds, seed, statistic)
+        self.rounds = rounds
+        self._out = out
+        self._threads = threads
+        self._statistic = statistic
+        self._keep_disturbed = keep_disturbed
+        pins = {count: here.worker_cpus(count)[0] for count in threads}
+        self._bundles = _by_name(bundles_of(names, folder, cache=cache, tell=tell).values())
+        self._options = {
+            "bundles": {name: bundle.sha256 for name, bundle in self._bundles.items()},
+            "threads": list(threads),
+            "rounds": rounds,
+            "seed": seed,
+            "pace_bytes_per_s": pace_bytes_per_s,
+        }
+        self._configs = _configs(self._bundles, list(pins))
+        self._file = SampleFile(out.with_name(f"{out.name}.samples"), self._options)
+        self._samples = Samples(self._file.passes, keep_disturbed=keep_disturbed)
+        self._bench = _LateBench(self._bundles, pins, pace_bytes_per_s)
+        self._passes = _passes(self._configs, pins, self._options, self._samples, self._bench, progress)
+        if self._file.passes:
+            self._say(f"{self._file.path}: going on after {len(self._file.passes)} passes")
         elif (warning := unrest()) is not None:
-            say(f"warning: {warning}")
-        for each in _passes(bundles, pins, options, samples, progress):
-            file.append(each)
-            samples.add(each)
-        rows, doubtful = _rows(bundles, threads, samples, statistic, min(MIN_CLEAN, rounds))
-        metadata = _header(options, samples, statistic, len(doubtful))
+            self._say(f"warning: {warning}")
+
+    def measure(self, rounds: int | None = None) -> None:
+        """Make what is missing of the first ``rounds`` rounds; None: of all, and more where it is wanted."""
+        self._bench.warm_up()
+        wanted = math.inf if rounds is None else _count(self._configs, rounds)
+        while len(self._samples.taken) < wanted and (each := next(self._passes, None)) is not None:
+            self._file.append(each)
+            self._samples.add(each)
+        self._evict()
+
+    def write(self, out: Path) -> Path:
+        """Write what has been measured so far as a profile."""
+        self._write(out)
+        return out
+
+    def finish(self) -> Path:
+        """Write the profile, and drop the samples."""
+        metadata, doubtful = self._write(self._out)
+        self._file.remove()
+        told = "disturbed, and kept" if self._keep_disturbed else "left out as disturbed"
+        self._say(f"{metadata['samples']}; {told}: {metadata['disturbed']}")
+        if doubtful:
+            self._say(f"warning: too few undisturbed samples, so all were used: {', '.join(doubtful)}")
+        return self._out
+
+    def _write(self, out: Path) -> tuple[dict[str, str], list[str]]:
+        wanted = min(MIN_CLEAN, self.rounds)
+        rows, doubtful = _rows(self._bundles, self._threads, self._samples, self._statistic, wanted)
+        metadata = _header(self._options, self._samples, self._statistic, len(doubtful), self._keep_disturbed)
         write_profile(Profile(tuple(rows), metadata, str(out)), out)
-        file.remove()
-    for bundle in bundles.values():
-        with WeightsFile(bundle.weights_path, "cached") as weights:
-            weights.evict()  # loading through the page cache has filled it
-    say(f"{metadata['samples']}; left out as disturbed: {metadata['disturbed']}")
-    if doubtful:
-        say(f"warning: too few undisturbed samples, so all were used: {', '.join(doubtful)}")
-    return out
+        return metadata, doubtful
+
+    def _evict(self) -> None:
+        """What loading through the page cache has filled is empty again."""
+        for bundle in self._bundles.values():
+            with WeightsFile(bundle.weights_path, "cached") as weights:
+                weights.evict()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._passes.close()
+        self._bench.close()
+        self._file.__exit__(kind, error, trace)
+
+
+class _LateBench:
+    """The measuring process, started when something is to be measured."""
+
+    def __init__(
+        self, bundles: Mapping[str, Bundle], pins: Mapping[int, Sequence[int]], pace: float | None
+    ) -> None:
+        self._folders = {name: str(bundle.folder) for name, bundle in bundles.items()}
+        self._pins = pins
+        self._pace = pace
+        self._stack = ExitStack()
+        self._bench: Bench | None = None
+
+    def ask(self, question: str, /, **arguments: Any) -> Any:
+        """See ``Bench.ask``."""
+        if self._bench is None:
+            self._bench = self._stack.enter_context(Bench())
+            self._bench.ask("prepare", bundles=self._folders, pins=self._pins, pace=self._pace)
+        return self._bench.ask(question, **arguments)
+
+    def warm_up(self) -> None:
+        """Weights lie in the page cache again; a process that starts later brings them there itself."""
+        if self._bench is not None:
+            self._bench.ask("warm_up")
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        self._stack.close()
 
 
 def _check(out: Path, threads: Sequence[int], rounds: int, seed: int, statistic: str) -> None:
@@ -122,39 +233,33 @@ def _by_name(bundles: Iterable[Bundle]) -> dict[str, Bundle]:
 
 
 def _passes(
-    bundles: Mapping[str, Bundle],
+    configs: Sequence[Config],
     pins: Mapping[int, Sequence[int]],
     options: Mapping[str, Any],
     samples: Samples,
+    bench: _LateBench,
     progress: Progress | None,
-) -> Iterator[Pass]:
+) -> Generator[Pass, None, None]:
     """The passes that ``samples`` does not have; it must have each before the next one is asked for."""
     rounds, seed = options["rounds"], options["seed"]
-    configs = _configs(bundles, list(pins))
     wanted = min(MIN_CLEAN, rounds)
-    total = sum(len(_round(configs, number)) for number in range(rounds))
+    total = _count(configs, rounds)
     done = len(samples.taken)
-    with ExitStack() as stack:
-        bench: Bench | None = None
-        for number in range(rounds * MOST):
-            chosen = _round(configs, number)
-            if number >= rounds:
-                chosen = [c for c in chosen if c.what != "memory" and samples.lacks(c, wanted)]
-                total = max(total, done + len(chosen))
-            for at in np.random.default_rng([seed, number]).permutation(len(chosen)):
-                config = chosen[at]
-                if (number, config) in samples.taken:
-                    continue
-                if bench is None:
-                    bench = stack.enter_context(Bench())
-                    folders = {name: str(bundle.folder) for name, bundle in bundles.items()}
-                    bench.ask("prepare", bundles=folders, pins=pins, pace=options["pace_bytes_per_s"])
-                if progress is not None:
-                    progress(done, total)
-                yield _pass(number, config, bench.ask("pass", cpus=pins[config.threads], **config._asdict()))
-                done += 1
-        if progress is not None:
-            progress(done, done)
+    for number in range(rounds * MOST):
+        chosen = _round(configs, number)
+        if number >= rounds:
+            chosen = [c for c in chosen if c.what != "memory" and samples.lacks(c, wanted)]
+            total = max(total, done + len(chosen))
+        for at in np.random.default_rng([seed, number]).permutation(len(chosen)):
+            config = chosen[at]
+            if (number, config) in samples.taken:
+                continue
+            if progress is not None:
+                progress(done, total)
+            yield _pass(number, config, bench.ask("pass", cpus=pins[config.threads], **config._asdict()))
+            done += 1
+    if progress is not None:
+        progress(done, done)
 
 
 def _configs(bundles: Iterable[str], threads: Sequence[int]) -> list[Config]:
@@ -170,6 +275,11 @@ def _configs(bundles: Iterable[str], threads: Sequence[int]) -> list[Config]:
 
 def _round(configs: Sequence[Config], number: int) -> list[Config]:
     return [config for config in configs if config.what != "memory" or number < MEMORY_PASSES]
+
+
+def _count(configs: Sequence[Config], rounds: int) -> int:
+    """Passes of the first rounds."""
+    return sum(len(_round(configs, number)) for number in range(rounds))
 
 
 def _pass(number: int, config: Config, answer: Mapping[str, Any]) -> Pass:
@@ -269,15 +379,18 @@ def _bytes(held: Held | None, workspace: bool = False) -> dict[str, Any]:
     return {**found, "workspace_bytes": held.workspace_bytes} if workspace else found
 
 
-def _header(options: Mapping[str, Any], samples: Samples, statistic: str, doubtful: int) -> dict[str, str]:
+def _header(
+    options: Mapping[str, Any], samples: Samples, statistic: str, doubtful: int, keep_disturbed: bool
+) -> dict[str, str]:
     left_out = ", ".join(f"{reason} {count}" for reason, count in samples.disturbed.most_common())
+    which = "all, also disturbed," if keep_disturbed else "undisturbed"
     lines: dict[str, Any] = {
         "source": "measured by edgesched profile",
         **machine_header(),
         "conditions": "layers executed as in a replay, one task at a time, in one thread on its processors, "
         "a whole network's row all layers at a stretch; cold_load_s past the page cache, load_s through it; "
         "workspace below 256 KiB counts as none",
-        "statistic": f"{statistic} and standard deviation of undisturbed samples",
+        "statistic": f"{statistic} and standard deviation of {which} samples",
         "rounds": f"{options['rounds']}, in an order of seed {options['seed']}",
         "samples": f"{samples.count} samples in {len(samples.taken)} passes",
         "disturbed": left_out or "none",

@@ -96,7 +96,9 @@ class _Samples:
 class Samples:
     """All samples of a profile, by what was measured, task and layer."""
 
-    def __init__(self, passes: Iterable[Pass] = ()) -> None:
+    def __init__(self, passes: Iterable[Pass] = (), *, keep_disturbed: bool = False) -> None:
+        """``keep_disturbed``: disturbed samples are counted, and used like all others."""
+        self._keep_disturbed = keep_disturbed
         self._cells: dict[Config, dict[tuple[str, int], _Samples]] = {}
         self._held: dict[Config, list[tuple[Held, ...]]] = {}
         self.taken: set[tuple[int, Config]] = set()
@@ -104,7 +106,7 @@ class Samples:
         self.count = 0
         """Timed samples, disturbed ones included."""
         self.disturbed: Counter[str] = Counter()
-        """How many were left out, by what disturbed them."""
+        """How many were disturbed, by what."""
         for each in passes:
             self.add(each)
 
@@ -118,7 +120,8 @@ class Samples:
         for task in each.tasks:
             reason = each.disturbed or task_disturbed(task, each.config.threads)
             cell = cells.setdefault((task.task, task.layer), _Samples())
-            (cell.disturbed if reason else cell.clean).append(task.seconds)
+            left_out = reason and not self._keep_disturbed
+            (cell.disturbed if left_out else cell.clean).append(task.seconds)
             self.count += 1
             if reason:
                 self.disturbed[reason] += 1
