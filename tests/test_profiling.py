@@ -30,7 +30,7 @@ from edgesched.bridge.measuring.passes import (
     timed_pass,
     timed_stretch,
 )
-from edgesched.bridge.measuring.profiling import ProfilingError, profile_networks
+from edgesched.bridge.measuring.profiling import Profiling, ProfilingError, profile_networks
 from edgesched.bridge.measuring.samplefile import SampleFile, SampleFileError
 from edgesched.bridge.measuring.samples import Config, Pass, Samples, machine_disturbed, task_disturbed
 from edgesched.cli.main import main
@@ -258,10 +258,12 @@ class Bench:
     disturbed_rounds: frozenset[int] = frozenset()
     layers = 4
     asked: list[dict[str, Any]]
+    others: list[str]
 
     def __init__(self) -> None:
         self.rounds: dict[Any, int] = {}
         type(self).asked = []
+        type(self).others = []
 
     def __enter__(self) -> Bench:
         return self
@@ -270,7 +272,8 @@ class Bench:
         pass
 
     def ask(self, question: str, **arguments: Any) -> Any:
-        if question == "prepare":
+        if question != "pass":
+            self.others.append(question)
             return None
         self.asked.append(arguments)
         key = arguments["network"], arguments["threads"], arguments["what"]
@@ -329,6 +332,49 @@ def test_extra_rounds_end_when_there_is_enough(model: Path, bench: type[Bench]) 
     bench.disturbed_rounds = frozenset({0, 1, 2})
     profile_networks([str(model)], None, model.with_name("p.csv"), rounds=4)
     assert [a["what"] for a in bench.asked].count("direct") == 6
+
+
+def test_rounds_may_be_measured_in_parts(model: Path, bench: type[Bench]) -> None:
+    out, first = model.with_name("p.csv"), model.with_name("first.csv")
+    with Profiling([str(model)], None, out, rounds=5) as profiling:
+        profiling.measure(2)
+        assert [a["what"] for a in bench.asked].count("direct") == 2
+        assert len(bench.asked) == 2 * 4
+        profiling.measure(2)
+        assert len(bench.asked) == 2 * 4
+        row = read_profile(str(profiling.write(first))).layer("tiny", 0)
+        assert row is not None
+        assert (row.execute_s, row.samples) == (0.0015, 2)
+        profiling.measure()
+        assert profiling.finish() == out
+    assert bench.others == ["prepare", "warm_up", "warm_up"]
+    assert sorted(path.name for path in out.parent.glob("*.csv*")) == ["first.csv", "p.csv"]
+    parts = read_profile(str(out)).rows
+    profile_networks([str(model)], None, out, rounds=5)
+    assert parts == read_profile(str(out)).rows
+
+
+def test_disturbed_samples_may_be_kept(model: Path, bench: type[Bench]) -> None:
+    bench.disturbed_rounds = frozenset({1, 2, 3})
+    heard: list[str] = []
+    with Profiling(
+        [str(model)],
+        None,
+        model.with_name("p.csv"),
+        rounds=4,
+        statistic="mean",
+        keep_disturbed=True,
+        tell=heard.append,
+    ) as profiling:
+        profiling.measure()
+        profile = read_profile(str(profiling.finish()))
+    row = profile.layer("tiny", 0)
+    assert row is not None
+    assert (row.execute_s, row.samples) == (pytest.approx((0.001 + 1.002 + 1.003 + 1.004) / 4), 4)
+    assert [a["what"] for a in bench.asked].count("direct") == 4  # nothing is missing
+    tasks = 2 * (1 + 2 * bench.layers) + 3
+    assert heard[-1].endswith(f"disturbed, and kept: throttled {3 * tasks}")
+    assert profile.metadata["statistic"] == "mean and standard deviation of all samples, disturbed ones too"
 
 
 def test_the_order_within_a_round_is_random_and_of_the_seed(model: Path, bench: type[Bench]) -> None:

@@ -16,6 +16,7 @@ from small_models import chain
 from test_replay import BOARD, main_code
 
 from edgesched.cli.verify import Verified, pace_of, summary
+from edgesched.traces.profile import read_profile
 
 
 def point(policy: str, simulated: float, replayed: float, driven: float = 0.0, **settings: Any) -> Verified:
@@ -86,7 +87,7 @@ def test_from_a_scenario_to_its_errors(
     }
     scenario.write_text(yaml.safe_dump(data))
     words = ("verify", scenario, "--out", tmp_path / "out", "--board", tmp_path / "board.yaml")
-    assert main_code(*words, "--rounds", "3", "--json", tmp_path / "v.json") == 0
+    assert main_code(*words, "--rounds", "5", "--json", tmp_path / "v.json") == 0
     found = json.loads((tmp_path / "v.json").read_text())
     assert set(found["policies"]) == {"linear", "masa"}
     assert found["trace_driven_error_mean"] < 1e-6
@@ -95,9 +96,18 @@ def test_from_a_scenario_to_its_errors(
     assert "Verdict: the simulation was off by" in capsys.readouterr().out
     folders = sorted((tmp_path / "out" / "points").iterdir())
     assert [folder.name for folder in folders] == ["000-linear", "001-masa"]
+    for folder in folders:
+        # Replays know what the first rounds said, the simulation what all of them did.
+        first, whole = (read_profile(str(folder / name)) for name in ("first-profile.csv", "profile.csv"))
+        assert first.metadata["rounds"] == whole.metadata["rounds"] == "5, in an order of seed 0"
+        samples = [sorted({row.samples for row in profile.rows}) for profile in (first, whole)]
+        assert samples == [[3], [5]]
+        for kind, board in (("replayed", "first-board.yaml"), ("simulated", "board.yaml")):
+            ran = yaml.safe_load((folder / kind / "scenario.yaml").read_text())
+            assert Path(ran["device"]["board"]).name == board
     before = [(folder / "replayed" / "replay.json").stat().st_mtime_ns for folder in folders]
     # Started again, it reads what is there.
-    assert main_code(*words, "--rounds", "3", "--json", tmp_path / "again.json") == 0
+    assert main_code(*words, "--rounds", "5", "--json", tmp_path / "again.json") == 0
     assert json.loads((tmp_path / "again.json").read_text()) == found
     assert [(folder / "replayed" / "replay.json").stat().st_mtime_ns for folder in folders] == before
 

@@ -383,14 +383,14 @@ def _header(
     options: Mapping[str, Any], samples: Samples, statistic: str, doubtful: int, keep_disturbed: bool
 ) -> dict[str, str]:
     left_out = ", ".join(f"{reason} {count}" for reason, count in samples.disturbed.most_common())
-    which = "all, also disturbed," if keep_disturbed else "undisturbed"
+    which = "all samples, disturbed ones too" if keep_disturbed else "undisturbed samples"
     lines: dict[str, Any] = {
         "source": "measured by edgesched profile",
         **machine_header(),
         "conditions": "layers executed as in a replay, one task at a time, in one thread on its processors, "
         "a whole network's row all layers at a stretch; cold_load_s past the page cache, load_s through it; "
         "workspace below 256 KiB counts as none",
-        "statistic": f"{statistic} and standard deviation of {which} samples",
+        "statistic": f"{statistic} and standard deviation of {which}",
         "rounds": f"{options['rounds']}, in an order of seed {options['seed']}",
         "samples": f"{samples.count} samples in {len(samples.taken)} passes",
         "disturbed": left_out or "none",
