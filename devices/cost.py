@@ -42,6 +42,8 @@ class NetworkCost:
     bulk_load_s: float
     bulk_execute_s: float
     """All layers at a stretch: less than their sum where a layer alone finds its caches cold."""
+    stretch_saving_s: tuple[float, ...]
+    """Of ``execute_s``, what a layer does not take where its worker's last task was an execution too."""
     bulk_load_start_bytes: int
     bulk_load_end_bytes: int
     bulk_execute_start_bytes: int
@@ -176,6 +178,7 @@ def network_cost(
         execute_class=tuple(bound(network, index) for index in range(len(layers))),
         bulk_load_s=(load_all if bulk_load_s is None else bulk_load_s) + runtime.dispatch_s,
         bulk_execute_s=(execute_all if bulk_execute_s is None else bulk_execute_s) + runtime.dispatch_s,
+        stretch_saving_s=_stretch_saving_s(network, execute_s, bulk_execute_s),
         bulk_load_start_bytes=total * (copies + by_layer),
         bulk_load_end_bytes=total * copies,
         bulk_execute_start_bytes=bulk_outputs + bulk_scratch,
@@ -184,3 +187,19 @@ def network_cost(
     reservation = cost.layerwise_peak_bytes if reservation_bytes is None else reservation_bytes
     object.__setattr__(cost, "reservation_bytes", reservation)
     return cost
+
+
+def _stretch_saving_s(
+    network: Network, execute_s: tuple[float, ...], bulk_execute_s: float | None
+) -> tuple[float, ...]:
+    """What layers save at a stretch, by layer.
+
+    A layer on its own is executed right after its weights were read, which has emptied the caches. Layers
+    without weights read nothing, so that the others share the saving, by what they take.
+    """
+    read = [s if layer.weight_bytes else 0.0 for s, layer in zip(execute_s, network.layers, strict=True)]
+    total = math.fsum(read)
+    if bulk_execute_s is None or not total:
+        return (0.0,) * len(execute_s)
+    share = min(1.0, (math.fsum(execute_s) - bulk_execute_s) / total)
+    return tuple(seconds * share for seconds in read)

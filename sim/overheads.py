@@ -57,7 +57,7 @@ class Alarm(Event):
 class _Run:
     """The task a worker is on: work left, the factor it is slowed by, and since when."""
 
-    __slots__ = ("alarm", "asked_s", "factor", "left_s", "news", "pieces_s", "since_s", "state")
+    __slots__ = ("alarm", "asked_s", "executed", "factor", "left_s", "news", "pieces_s", "since_s", "state")
 
     IDLE, RUNNING, READING, PAGING, PAUSED = range(5)
 
@@ -73,6 +73,8 @@ class _Run:
         """The engine's count of news then: without any since, asking again is in vain too."""
         self.pieces_s: list[float] = []
         """Of a load at the storage's pace, what it still has to read, last piece first."""
+        self.executed = False
+        """Whether the worker's task before this one was an execution."""
 
 
 PIECE_BYTES = 256 * 1024
@@ -161,6 +163,9 @@ class OverheadEngine(Engine):
 
     def _prepare(self) -> None:
         self._runs = [_Run() for _ in self.workers]
+        self._stretches = any(
+            any(graph.network.stretch_saving_s) for c in self.compositions for graph in c.graphs
+        )
         self._scan = Tick(self.env, self._on_scan)
         device = self.scheduler.device
         if device.memory.swap is not None or device.storage.reads == "mapped":
@@ -314,7 +319,13 @@ class OverheadEngine(Engine):
         if self._measured is not None:
             run.left_s = self._measured(job, task)
         else:
-            run.left_s = task.duration_s if job.factors is None else task.duration_s * job.factors[task.index]
+            run.left_s = task.duration_s
+            if self._stretches:
+                if run.executed and task.kind == Kind.EXECUTE and task.layer != WHOLE_NETWORK:
+                    run.left_s -= task.network.stretch_saving_s[task.layer]
+                run.executed = task.kind == Kind.EXECUTE
+            if job.factors is not None:
+                run.left_s *= job.factors[task.index]
             if tick is not self._awake:
                 run.left_s += self._wake_s
         run.factor = self._factor(tick)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 from ..devices.model import Device
-from ..policies.contract import Policy
-from ..policies.scheduler import Composition, DoesNotFit, Scheduler
+from ..policies.scheduler import DoesNotFit
 from ..runs.planrecord import plan_record
 from ..runs.power import power_of
 from ..runs.records import Records
@@ -16,7 +14,7 @@ from ..runs.result import Infeasible, RunResult
 from ..runs.scenario import Scenario
 from ..runs.setup import Setup, set_up
 from ..runs.tasks import Trace
-from ..workloads.workload import RequestPlan, child_generator
+from ..workloads.workload import child_generator
 from .engine import Engine
 from .overheads import NoiseSource, OverheadEngine
 
@@ -34,7 +32,7 @@ def simulate(
     """
     setup = set_up(scenario, replication, folder=folder)
     noise = _noise(setup.device, scenario, replication)
-    engine = _engine(setup.policy, setup.device, setup.plan, setup.expand, Records(), trace, noise)
+    engine = _engine(setup, Records(), trace, noise)
     return run_out(setup, engine, setup.until_s)
 
 
@@ -85,15 +83,8 @@ def _stuck(scenario: Scenario, records: Records) -> list[str]:
     ]
 
 
-def _engine(
-    policy: Policy,
-    device: Device,
-    plan: RequestPlan,
-    expand: Callable[[Scheduler], list[Composition]],
-    records: Records,
-    trace: Trace | None,
-    noise: NoiseSource | None,
-) -> Engine:
+def _engine(setup: Setup, records: Records, trace: Trace | None, noise: NoiseSource | None) -> Engine:
+    policy, device, plan, expand = setup.policy, setup.device, setup.plan, setup.expand
     runtime = device.runtime
     delays = (
         runtime.wake_s,
@@ -104,7 +95,8 @@ def _engine(
     )
     shares = runtime.slowdown or device.storage.pace_bytes_per_s is not None
     pages = device.memory.swap is not None or device.storage.reads == "mapped"
-    if any(delays) or shares or noise is not None or pages:
+    stretches = any(any(cost.stretch_saving_s) for cost in setup.costs.values())
+    if any(delays) or shares or noise is not None or pages or stretches:
         return OverheadEngine(policy, device, plan, expand, records, trace, noise)
     return Engine(policy, device, plan, expand, records, trace)
 
