@@ -223,8 +223,8 @@ def compare_here(
     runs and what was measured go to ``folder``.
 
     Machines drift by some per cent within minutes. So a share of the profile's rounds is measured before
-    each replay, the rest after the last one. Means, not medians, and disturbed samples too: what sometimes
-    happens, a host that takes the processor away for example, is a part of the replays' mean response times.
+    each replay, the rest after the last one. Means, not medians, and with what disturbances add: what
+    sometimes happens, a host that takes the processor away for example, is a part of the replays' means.
     Nothing of a replay goes into the profile. Policies that decide by times know those of the first rounds.
 
     Raises KeyboardInterrupt where a replay was interrupted.

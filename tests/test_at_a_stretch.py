@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from edgesched.devices.cost import NetworkCost
 from edgesched.devices.costing import CostModel
 from edgesched.devices.model import Cost, Device, Memory, OpRates, Processor, Runtime, Storage
-from edgesched.devices.cost import NetworkCost
 from edgesched.policies import registry
 from edgesched.policies.contract import Policy
 from edgesched.policies.graph import WHOLE_NETWORK, Kind, NetworkGraph, partial
@@ -110,7 +110,7 @@ def test_layers_that_read_share_what_is_saved_at_a_stretch(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("policy", "saved_s"),
     [
-        # Worker 0 executes a and b, worker 1 c; each has read before its first execution, and b reads nothing.
+        # Worker 0 executes a and b, worker 1 c: each has just read, and b has nothing to read.
         ("deepeye", 0.0),
         # Read, execute, read, execute ...
         ("linear", 0.0),

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx", reason="needs the extra edgesched[bridge]")
@@ -371,10 +372,31 @@ def test_disturbed_samples_may_be_kept(model: Path, bench: type[Bench]) -> None:
     row = profile.layer("tiny", 0)
     assert row is not None
     assert (row.execute_s, row.samples) == (pytest.approx((0.001 + 1.002 + 1.003 + 1.004) / 4), 4)
+    assert row.execute_sd_s == pytest.approx(np.std([0.001, 1.002, 1.003, 1.004]))
     assert [a["what"] for a in bench.asked].count("direct") == 4  # nothing is missing
     tasks = 2 * (1 + 2 * bench.layers) + 3
-    assert heard[-1].endswith(f"disturbed, and kept: throttled {3 * tasks}")
-    assert profile.metadata["statistic"] == "mean and standard deviation of all samples, disturbed ones too"
+    assert heard[-1].endswith(f"disturbed, and added to all: throttled {3 * tasks}")
+    assert profile.metadata["statistic"].endswith("with what disturbances added to all of their kind")
+
+
+def test_disturbances_fall_on_all_tasks_of_a_kind_alike() -> None:
+    samples = Samples(keep_disturbed=True)
+
+    def add(number: int, what: str, disturbed: str, *seconds: float) -> None:
+        tasks = tuple(Timed(EXECUTE, layer, s, s, 0) for layer, s in enumerate(seconds))
+        load = Timed(LOAD, 0, 2.0, 0.0, 0)
+        samples.add(Pass(number, Config("net", 1, what), disturbed, (*tasks, load)))  # type: ignore[arg-type]
+
+    add(0, "direct", "", 1.0, 3.0)
+    add(1, "direct", "stolen", 1.0, 5.0)  # 2 s were taken away from one of the two
+    add(0, "stretch", "stolen", 4.0)  # never seen undisturbed
+    config = Config("net", 1, "direct")
+    # Of 8 s that executions would have taken, 10 s were seen.
+    assert samples.cell(config, EXECUTE, 0, "mean").seconds == pytest.approx(1.0 * 10 / 8)
+    assert samples.cell(config, EXECUTE, 1, "mean").seconds == pytest.approx(3.0 * 10 / 8)
+    assert samples.cell(config, LOAD, 0, "mean").seconds == 2.0
+    assert samples.cell(Config("net", 1, "stretch"), EXECUTE, 0, "mean").seconds == 4.0
+    assert samples.disturbed == {"stolen": 5}
 
 
 def test_the_order_within_a_round_is_random_and_of_the_seed(model: Path, bench: type[Bench]) -> None:

@@ -96,11 +96,11 @@ class Profiling:
     ) -> None:
         """Get ready to measure networks (of the catalogue, or ``model.onnx`` below ``folder``) for ``out``.
 
-        ``threads`` are the numbers of threads to execute with. ``keep_disturbed`` counts disturbed samples
-        without leaving them out. ``pace_bytes_per_s`` slows direct reads down, as in a replay at that pace:
-        what waking from its waits costs is then in the profile. ``seed`` is that of the order of passes.
-        Samples lie in ``<out>.samples`` until ``finish``: the same call goes on where an interrupted one
-        stopped. ``tell`` hears warnings and how many samples were disturbed.
+        ``threads`` are the numbers of threads to execute with. ``keep_disturbed``: see ``Samples``.
+        ``pace_bytes_per_s`` slows direct reads down, as in a replay at that pace: what waking from its waits
+        costs is then in the profile. ``seed`` is that of the order of passes. Samples lie in
+        ``<out>.samples`` until ``finish``: the same call goes on where an interrupted one stopped. ``tell``
+        hears warnings and how many samples were disturbed.
 
         Raises ValueError: ProfilingError, or what made the bundles, the samples' file or the measuring
         raised.
@@ -149,7 +149,7 @@ class Profiling:
         """Write the profile, and drop the samples."""
         metadata, doubtful = self._write(self._out)
         self._file.remove()
-        told = "disturbed, and kept" if self._keep_disturbed else "left out as disturbed"
+        told = "disturbed, and added to all" if self._keep_disturbed else "left out as disturbed"
         self._say(f"{metadata['samples']}; {told}: {metadata['disturbed']}")
         if doubtful:
             self._say(f"warning: too few undisturbed samples, so all were used: {', '.join(doubtful)}")
@@ -383,7 +383,9 @@ def _header(
     options: Mapping[str, Any], samples: Samples, statistic: str, doubtful: int, keep_disturbed: bool
 ) -> dict[str, str]:
     left_out = ", ".join(f"{reason} {count}" for reason, count in samples.disturbed.most_common())
-    which = "all samples, disturbed ones too" if keep_disturbed else "undisturbed samples"
+    which = "undisturbed samples"
+    if keep_disturbed:
+        which += ", with what disturbances added to all of their kind"
     lines: dict[str, Any] = {
         "source": "measured by edgesched profile",
         **machine_header(),

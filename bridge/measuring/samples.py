@@ -7,6 +7,7 @@ machine itself became slower); what it disturbed tells nothing about the layer a
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -97,8 +98,14 @@ class Samples:
     """All samples of a profile, by what was measured, task and layer."""
 
     def __init__(self, passes: Iterable[Pass] = (), *, keep_disturbed: bool = False) -> None:
-        """``keep_disturbed``: disturbed samples are counted, and used like all others."""
+        """``keep_disturbed``: every task takes as much longer as disturbances made all of its kind take.
+
+        What disturbs (a host that takes the processor away) falls on all tasks alike, in lumps that are
+        larger than most tasks. All samples together tell its share; those of one layer would not.
+        """
         self._keep_disturbed = keep_disturbed
+        self._slowed: dict[str, float] = {}
+        """By kind of task, how much longer it takes with disturbances; of the samples so far."""
         self._cells: dict[Config, dict[tuple[str, int], _Samples]] = {}
         self._held: dict[Config, list[tuple[Held, ...]]] = {}
         self.taken: set[tuple[int, Config]] = set()
@@ -113,6 +120,7 @@ class Samples:
     def add(self, each: Pass) -> None:
         """Take the samples of one pass."""
         self.taken.add((each.round, each.config))
+        self._slowed.clear()
         if each.config.what == "memory":
             self._held.setdefault(each.config, []).append(each.held)
             return
@@ -120,8 +128,7 @@ class Samples:
         for task in each.tasks:
             reason = each.disturbed or task_disturbed(task, each.config.threads)
             cell = cells.setdefault((task.task, task.layer), _Samples())
-            left_out = reason and not self._keep_disturbed
-            (cell.disturbed if left_out else cell.clean).append(task.seconds)
+            (cell.disturbed if reason else cell.clean).append(task.seconds)
             self.count += 1
             if reason:
                 self.disturbed[reason] += 1
@@ -129,6 +136,8 @@ class Samples:
     def lacks(self, config: Config, wanted: int = MIN_CLEAN) -> bool:
         """Whether some task has fewer than ``wanted`` clean samples."""
         cells = self._cells.get(config, {})
+        if self._keep_disturbed:
+            return not cells
         return not cells or any(len(cell.clean) < wanted for cell in cells.values())
 
     def clean_counts(self, config: Config) -> dict[tuple[str, int], int]:
@@ -140,10 +149,28 @@ class Samples:
     ) -> Cell:
         """What one task took: of its clean samples, or of all where fewer than ``wanted`` are clean."""
         found = self._cells[config][task, layer]
+        if self._keep_disturbed:
+            seconds = middle(found.clean or found.disturbed, statistic)
+            if found.clean:
+                seconds *= self._slowing(task)
+            every = found.clean + found.disturbed
+            return Cell(round(seconds, DIGITS), round(statistics.pstdev(every), DIGITS), len(every), True)
         clean = len(found.clean) >= wanted
         used = found.clean if clean else found.clean + found.disturbed
         sd_s = statistics.pstdev(used)
         return Cell(round(middle(used, statistic), DIGITS), round(sd_s, DIGITS), len(used), clean)
+
+    def _slowing(self, task: str) -> float:
+        """The time of all samples of this kind of task over what they take undisturbed, at least 1."""
+        if task not in self._slowed:
+            took_s = clean_s = 0.0
+            for cells in self._cells.values():
+                for (kind, _), cell in cells.items():
+                    if kind == task and cell.clean:
+                        took_s += math.fsum(cell.clean) + math.fsum(cell.disturbed)
+                        clean_s += statistics.fmean(cell.clean) * (len(cell.clean) + len(cell.disturbed))
+            self._slowed[task] = max(1.0, took_s / clean_s) if clean_s else 1.0
+        return self._slowed[task]
 
     def memory(self, config: Config) -> dict[int, Held]:
         """Per layer (-1: the whole network) the medians over the passes; empty where none could be made.
