@@ -134,9 +134,15 @@ def numbers(parts: list[dict[str, Any]], facts: list[dict[str, Any]]) -> dict[st
         "scheduler_per_task_s": mid([f["scheduler"]["per_task_s"] for f in facts]),
         "scheduler_of_busy": mid([f["scheduler"]["of_busy"] for f in facts]),
         "switches": mid([f["switches"] for f in facts]),
-        "steal_s": mid([f["disturbance"]["steal_s"] for f in facts]),
+        "stolen": mid([stolen(f["disturbance"]) for f in facts]),
         "load_1min": mid([f["disturbance"]["load_1min"] for f in facts]),
     }
+
+
+def stolen(disturbance: dict[str, Any]) -> float | None:
+    """Seconds of processors that the hypervisor gave to others, by second of the run."""
+    taken_s = disturbance["steal_s"]
+    return None if taken_s is None else taken_s / disturbance["elapsed_s"]
 
 
 def line(row: dict[str, Any]) -> str:
@@ -149,7 +155,7 @@ def line(row: dict[str, Any]) -> str:
         f"{row['condition']:>8} {row['process']:>13} {row['utilisation']} {row['policy']:>8}  "
         f"mean {percent(row['mean_error'])}  p95 {percent(row['p95_error'])}  "
         f"trace-driven {percent(row['trace_driven_error'])}  "
-        f"order {'same' if row['same_order'] else 'DIFFERS'}  switches {row['switches']}"
+        f"order {'same' if row['same_order'] else 'DIFFERS'}  stolen {percent(row['stolen'])}"
     )
 
 

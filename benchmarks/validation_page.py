@@ -303,7 +303,8 @@ def fidelity(files: Sequence[Path], page: str) -> str:
     names = {"40": "40 MB/s", "400": "400 MB/s", "unpaced": "its own speed", "starved": "starved, 100 MB/s"}
     header = (
         *("storage", "arrivals", "utilisation", "policy", "replayed mean, ms", "error", "95th percentile"),
-        *("trace-driven", "same order", "peak beyond base, MiB", "by the ledger", "scheduler, us a task"),
+        *("trace-driven", "same order", "peak beyond base, MiB", "by the ledger"),
+        *("scheduler, us a task", "of busy time", "time stolen"),
     )
     cells: list[Cells] = [
         (
@@ -319,11 +320,14 @@ def fidelity(files: Sequence[Path], page: str) -> str:
             mib(row["peak_beyond_base_bytes"]),
             mib(row["ledger_beyond_base_bytes"]),
             "-" if row["scheduler_per_task_s"] is None else f"{1e6 * row['scheduler_per_task_s']:.0f}",
+            "-" if row["scheduler_of_busy"] is None else f"{row['scheduler_of_busy']:.1%}",
+            "-" if row.get("stolen") is None else f"{row['stolen']:.1%}",
         )
         for row in rows
     ]
     before = page.partition("<!-- begin fidelity -->")[2].partition("<!-- end fidelity -->")[0]
     kept = [line.strip("| ").split(" | ") for line in before.strip().splitlines()[2:]]
+    kept = [[*line, *["-"] * (len(header) - len(line))] for line in kept]
     together = {tuple(line[:4]): line for line in (*kept, *cells)}
     order = list(names.values()), ("deterministic", "poisson"), ("0.5", "0.8"), FIDELITY_POLICIES
     return table(
