@@ -43,34 +43,9 @@ class ProfilingError(ValueError):
     """What was asked for cannot be profiled; the message says why."""
 
 
-def profile_networks(
-    names: Iterable[str],
-    folder: Path | None,
-    out: Path,
-    *,
-    threads: Sequence[int] = (1,),
-    rounds: int = ROUNDS,
-    seed: int = 0,
-    statistic: Statistic = "median",
-    pace_bytes_per_s: float | None = None,
-    cache: Path | None = None,
-    tell: Tell | None = None,
-    progress: Progress | None = None,
-) -> Path:
-    """Measure networks and write ``out``; returns it. Arguments and errors are those of ``Profiling``."""
-    with Profiling(
-        names,
-        folder,
-        out,
-        threads=threads,
-        rounds=rounds,
-        seed=seed,
-        statistic=statistic,
-        pace_bytes_per_s=pace_bytes_per_s,
-        cache=cache,
-        tell=tell,
-        progress=progress,
-    ) as profiling:
+def profile_networks(names: Iterable[str], folder: Path | None, out: Path, **options: Any) -> Path:
+    """Measure networks and write ``out``; returns it. Options and errors are those of ``Profiling``."""
+    with Profiling(names, folder, out, **options) as profiling:
         profiling.measure()
         return profiling.finish()
 
