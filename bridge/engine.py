@@ -19,7 +19,7 @@ from ..policies.graph import WHOLE_NETWORK, Kind
 from ..policies.scheduler import Composition, Job, Request, Scheduler
 from ..runs.driver import Driver
 from .backend import Backend, Execution
-from .journal import Journal
+from .journal import NOTHING, WOKEN, Journal
 from .machine import storage
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class _Worker(threading.Thread):
         super().__init__(name=worker.name, daemon=True)
         self.engine = engine
         self.worker = worker
-        self.index = index
+        self.number = index + 1
         self.cpus = cpus
         self.job: Job | None = None
         self.task: Task | None = None
@@ -147,8 +147,9 @@ class RealTimeEngine(Driver):
                 return
             with self._lock:
                 began_s = self._tick()
-                self._late_s = max(self._late_s, self._now_s - arrival_s)
+                self._late_s = self._now_s - arrival_s
                 self._submit(stream, kind, self._now_s)
+                self._late_s = 0.0
                 self._settle(began_s)
         with self._lock:
             began_s = self._tick()
@@ -167,14 +168,19 @@ class RealTimeEngine(Driver):
     # -- requests -----------------------------------------------------------------------------------------
 
     def _enter(self, request: Request, kind: int, first: int) -> None:
-        self.journal.arrived(request.arrival_s, request.stream, kind, self._late_s)
+        self.journal.arrived(request.arrival_s, self._late_s, request.stream, kind)
         self._unfinished += self._sizes[kind]
         super()._enter(request, kind, first)
+
+    def _on_start(self, job: Job) -> None:
+        self._executions[job] = self.backend.begin(job.network.name)
+        super()._on_start(job)
 
     def _on_done(self, job: Job) -> None:
         self._unfinished -= 1
         del self._executions[job]
         super()._on_done(job)
+        self._end_if_done()
 
     def _end_if_done(self) -> None:
         if not self._arriving and not self._unfinished:
@@ -200,39 +206,44 @@ class RealTimeEngine(Driver):
     def completed(self, worker: _Worker, cpu_s: float, switches: int, faults: int) -> None:
         """The worker's task is done: free, make successors ready, let idle workers ask."""
         with self._lock:
-            if self.stopped:
-                worker.job = None
-                return
-            began_s = self._tick()
-            self.journal.ended(worker.index, self._now_s, cpu_s, switches, faults)
             job, task = worker.job, worker.task
             worker.job = None
-            self.scheduler.finish(job, task)  # type: ignore[arg-type]
-            self._settle(began_s, worker)
-            self._end_if_done()
+            if not self.stopped:
+                began_s = self._tick()
+                self.scheduler.finish(job, task)  # type: ignore[arg-type]
+                self._settle(began_s, worker, cpu_s, switches, faults)
 
-    def _settle(self, began_s: float, own: _Worker | None = None) -> None:
-        """Idle workers ask in index order; ``own`` is the calling thread's worker, awake anyway."""
+    def _settle(
+        self,
+        began_s: float,
+        own: _Worker | None = None,
+        cpu_s: float = 0.0,
+        switches: int = WOKEN,
+        faults: int = 0,
+    ) -> None:
+        """Idle workers ask in index order; ``own`` is the calling thread's worker, which ended a task."""
         scheduler = self.scheduler
+        went_on = self.journal.went_on
+        now_s, scheduler_s = self._now_s, self._scheduler_s
         for worker in self.workers:
             if worker.job is not None:
                 continue
             entry = scheduler.next(worker.worker)
-            if entry is None:
-                continue
-            _, _, _, job, task = entry
-            if job not in self._executions:
-                self._executions[job] = self.backend.begin(job.network.name)
-            worker.task = task
-            worker.job = job
             resident = scheduler.memory.resident_bytes
-            self.journal.began(worker.index, job.row, task.index, self._now_s, resident)
-            if worker is not own:
-                worker.wake()
-        if own is not None and own.job is None:
-            self.journal.idle(own.index)
-        self._scheduler_s += time.monotonic() - began_s
-        self.journal.went_on(self._scheduler_s, self._now_s, scheduler.memory.peak_bytes)
+            if entry is not None:
+                _, _, _, job, task = entry
+                worker.task = task
+                worker.job = job
+                if worker is own:
+                    went_on(
+                        now_s, scheduler_s, resident, cpu_s, switches, faults, job.row, task.index, own.number
+                    )
+                else:
+                    went_on(now_s, scheduler_s, resident, 0.0, WOKEN, 0, job.row, task.index, worker.number)
+                    worker.wake()
+            elif worker is own:
+                went_on(now_s, scheduler_s, resident, cpu_s, switches, faults, NOTHING, NOTHING, own.number)
+        self._scheduler_s = scheduler_s + time.monotonic() - began_s
 
     def fail(self, error: BaseException) -> None:
         """Something went wrong: the run ends here, and ``run`` raises this."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from ..policies.contract import Worker
@@ -15,7 +16,7 @@ from ..runs.records import Records
 from ..runs.result import Infeasible, RunResult
 from ..runs.setup import Setup
 from ..runs.tasks import Trace
-from .journal import Journal
+from .journal import Journal, UnderWay
 from .watch import Watch
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def written(
     records, trace = Records(), Trace()
     sizes = [len(c.graphs) for c in compositions]
     tasks_of: list[int] = []
-    for arrival_s, stream, kind in book.known_requests().tolist():
+    for arrival_s, _, stream, kind, _ in book.known_requests().tolist():
         records.arrive(arrival_s, stream, kind, sizes[kind])
         tasks_of += [len(graph.tasks) for graph in compositions[kind].graphs]
     rows = book.finished_tasks()
@@ -69,13 +70,15 @@ def written(
             records.job_finish_s[job] = end_s
     device = setup.device
     done = len(rows)
-    scheduler_s = float(book.state["scheduler_s"][0])
+    events = book.known_events()
+    scheduler_s = float(events["scheduler_s"][-1]) if len(events) else 0.0
+    peak_bytes = int(max(events["resident_bytes"], default=0))
     facts["scheduler"] = {
         "seconds": scheduler_s,
         "per_task_s": scheduler_s / done if done else None,
         "of_busy": scheduler_s / sum(busy) if sum(busy) else None,
     }
-    facts["memory"]["ledger_peak_bytes"] = int(book.state["peak_bytes"][0])
+    facts["memory"]["ledger_peak_bytes"] = peak_bytes
     facts["memory"]["ledger_base_bytes"] = device.memory.base_bytes
     facts["switches"] = int(rows["switches"].sum())
     out_of_memory = facts["outcome"] == "out of memory"
@@ -92,7 +95,7 @@ def written(
         workers=[worker.name for worker in workers],
         busy_s=busy,
         end_s=max((float(row["end_s"]) for row in rows), default=0.0),
-        peak_bytes=max(device.memory.base_bytes, int(book.state["peak_bytes"][0])),
+        peak_bytes=max(device.memory.base_bytes, peak_bytes),
         base_bytes=device.memory.base_bytes,
         limit_bytes=device.memory.usable_bytes,
         trace=trace,
@@ -110,21 +113,16 @@ def written(
 def _infeasible(setup: Setup, compositions: Sequence[Composition], book: Journal, watch: Watch) -> Infeasible:
     """Which task was under way when memory ran out, and what the ledger held then."""
     limit = setup.device.memory.usable_bytes
-    at_s = float(book.state["now_s"][0])
+    requests, events = book.known_requests(), book.known_events()
+    at_s = float(max([*requests["arrival_s"][-1:], *events["now_s"][-1:]], default=0.0))
     if watch.refused is not None:
         kind, layer = watch.refused["kind"], watch.refused["layer"]
         task = "submission" if kind is None else _task_name(Kind(kind), layer)
         network, demand = watch.refused["network"], int(watch.refused["demand_bytes"])
     else:
-        graphs = [
-            graph
-            for kind in book.known_requests()["composition"].tolist()
-            for graph in compositions[kind].graphs
-        ]
-        under_way = [row for row in book.workers.tolist() if row[0] >= 0]
-        if not under_way:
-            under_way = [(0, 0, 0.0, int(book.state["peak_bytes"][0]))]
-        job, index, _, demand = max(under_way, key=lambda row: row[2])
+        graphs = [graph for kind in requests["composition"].tolist() for graph in compositions[kind].graphs]
+        nothing = UnderWay(0, 0, 0.0, int(max(events["resident_bytes"], default=0)))
+        job, index, _, demand = max(book.under_way(), key=attrgetter("start_s"), default=nothing)
         network = graphs[job].network.name if graphs else ""
         task = _task_name(graphs[job].tasks[index].kind, graphs[job].tasks[index].layer) if graphs else ""
     return Infeasible(

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..runs.scenario import Scenario
     from .bundles.bundle import Bundle
 
-ENDLESS_TASKS = 1_000_000
+ENDLESS_TASKS = 600_000
 """Room in the journal for closed streams without a number of requests."""
 
 
@@ -81,7 +81,7 @@ def replay(
             "outcome": outcome,
             "message": watch.message,
             "memory": watch.memory | {"guard": "ledger" if group is None else "cgroup", "why": unguarded},
-            "arrivals_late_s": float(book.state["late_s"][0]),
+            "arrivals_late_s": float(max(book.known_requests()["late_s"], default=0.0)),
             "cpus": pins,
             "nice": nice,
             "disturbance": asdict(host.Disturbance.between(before, host.Snapshot.take())),

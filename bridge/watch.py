@@ -97,7 +97,7 @@ class Watch:
             if until is not None and self.book.phase >= until:
                 return
             if self.progress is not None and until is None:
-                self.progress(int(self.book.state["tasks"][0]), self.tasks)
+                self.progress(self.book.finished(), self.tasks)
             time.sleep(POLL_S)
 
     def _guard(self, device: Device) -> None:
@@ -136,6 +136,6 @@ class Watch:
             last = self.complaints.read().decode(errors="replace").strip().splitlines()[-1:] or [""]
             name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             self.message = f"the replaying process ended with {name}: {last[0]}".rstrip(": ")
-        if self.book.phase in (journal.PREPARING, journal.FAILED) and not int(self.book.state["tasks"][0]):
+        if self.book.phase in (journal.PREPARING, journal.FAILED) and not self.book.finished():
             raise ReplayError(f"preparing failed: {self.message}")
         return "crashed"

@@ -8,10 +8,12 @@ from array import array
 from collections import defaultdict
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from playing import Net
 
 from edgesched.bridge.engine import RealTimeEngine
-from edgesched.bridge.journal import Journal, JournalFull
+from edgesched.bridge.journal import NOTHING, WOKEN, Journal, JournalFull
 from edgesched.devices.model import Device, Memory, Processor, Runtime
 from edgesched.policies import registry
 from edgesched.policies.contract import Policy
@@ -188,19 +190,59 @@ def test_what_a_layer_raises_ends_the_run_and_keeps_what_was_measured() -> None:
         engine.run()
     finished = sum(len(g.tasks) for g in engine.compositions[0].graphs[:2]) + 2
     assert len(journal.finished_tasks()) == finished
-    assert journal.workers["job"][0] == 2
+    assert [on.job for on in journal.under_way()] == [2]
 
 
 def test_a_full_journal_says_so() -> None:
     journal = Journal.create(1, 1, 1)
-    journal.arrived(0.0, 0, 0, 0.0)
+    journal.arrived(0.0, 0.0, 0, 0)
     with pytest.raises(JournalFull):
-        journal.arrived(0.0, 0, 0, 0.0)
-    journal.began(0, 0, 0, 0.0, 5)
-    journal.ended(0, 1.0, 0.5, 2, 0)
-    assert len(journal.finished_tasks()) == 0  # the event is not over
-    journal.went_on(0.0, 1.0, 5)
+        journal.arrived(0.0, 0.0, 0, 0)
+    journal.went_on(0.0, 0.0, 5, 0.0, WOKEN, 0, 0, 0, 1)
+    assert len(journal.finished_tasks()) == journal.finished() == 0
+    assert journal.under_way() == [(0, 0, 0.0, 5)]
+    journal.went_on(1.0, 0.1, 0, 0.5, 2, 0, NOTHING, NOTHING, 1)
     with pytest.raises(JournalFull):
-        journal.ended(0, 1.0, 0.5, 2, 0)
+        journal.went_on(2.0, 0.1, 5, 0.0, WOKEN, 0, 0, 0, 1)
     assert journal.finished_tasks()[0]["switches"] == 2
+    assert journal.finished() == 1
+    assert journal.under_way() == []
+    journal.close()
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=60), st.integers(0, 60))
+def test_the_journal_tells_tasks_from_what_workers_went_on_to(
+    steps: list[tuple[int, bool]], cut: int
+) -> None:
+    """Any interleaving of three workers that wake, go on and fall idle, read at any of its rows."""
+    journal = Journal.create(3, 0, 30)
+    on: dict[int, tuple[int, int, float, int]] = {}
+    expected: list[tuple[int, ...]] = []
+    then: tuple[list[tuple[int, ...]], list[tuple[int, int, float, int]]] = ([], [])
+    for number, (worker, goes_on) in enumerate(steps):
+        if worker in on:
+            job, task, start_s, resident = on.pop(worker)
+            expected.append((job, task, worker, start_s, number, resident, number % 7))
+            switches = number % 7
+        elif not goes_on:
+            continue  # idle workers that stay idle write nothing
+        else:
+            switches = WOKEN
+        job, task = (number, 2 * number) if goes_on else (NOTHING, NOTHING)
+        journal.went_on(number, 0.0, 3 * number, 0.0, switches, 0, job, task, worker + 1)
+        if goes_on:
+            on[worker] = (job, task, float(number), 3 * number)
+        if number <= cut:
+            then = (expected.copy(), [on[w] for w in sorted(on)])
+        if number == cut:
+            assert journal.finished() == len(expected)
+    names = ("job", "task", "worker", "start_s", "end_s", "resident_bytes", "switches")
+    assert [tuple(row[name] for name in names) for row in journal.finished_tasks()] == expected
+    assert journal.under_way() == [on[w] for w in sorted(on)]
+    assert journal.finished() == len(expected)
+    # Read as far as the writer had come when it was killed.
+    later = journal.events["now_s"] > cut
+    journal.events["worker"][later] = 0
+    assert [tuple(row[name] for name in names) for row in journal.finished_tasks()] == then[0]
+    assert journal.under_way() == then[1]
     journal.close()
