@@ -12,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from simpy.events import NORMAL, Event
 
@@ -57,7 +57,7 @@ class Alarm(Event):
 class _Run:
     """The task a worker is on: work left, the factor it is slowed by, and since when."""
 
-    __slots__ = ("alarm", "asked_s", "executed", "factor", "left_s", "news", "pieces_s", "since_s", "state")
+    __slots__ = ("alarm", "asked_s", "executed", "factor", "left_s", "news", "reads", "since_s", "state")
 
     IDLE, RUNNING, READING, PAGING, PAUSED = range(5)
 
@@ -71,8 +71,8 @@ class _Run:
         """When the idle worker last asked in vain; it asks again every ``worker_poll_s``."""
         self.news = 0
         """The engine's count of news then: without any since, asking again is in vain too."""
-        self.pieces_s: list[float] = []
-        """Of a load at the storage's pace, what it still has to read, last piece first."""
+        self.reads: list[Read] = []
+        """Of a load that waits for storage, what it still has to read, last one first."""
         self.executed = False
         """Whether the worker's task before this one was an execution."""
 
@@ -81,22 +81,66 @@ PIECE_BYTES = 256 * 1024
 """A load at the storage's pace takes turns with others after so many bytes, as in a replay."""
 
 
-def _pieces_s(task: Task, pace_bytes_per_s: float) -> list[float]:
-    """Seconds of every piece that a LOAD reads at this pace, last piece first."""
-    layers = task.network.network.layers
-    chosen = layers if task.layer == WHOLE_NETWORK else layers[task.layer : task.layer + 1]
-    pieces = []
-    for layer in chosen:
-        whole, rest = divmod(layer.weight_bytes, PIECE_BYTES)
-        pieces += [PIECE_BYTES / pace_bytes_per_s] * whole
-        pieces += [rest / pace_bytes_per_s] * bool(rest)
-    return pieces[::-1]
+class Read(NamedTuple):
+    """One read of a load: how long the storage is busy with it alone, and what follows.
+
+    ``rest`` is the share that follows of all time in which the load does not keep the storage busy.
+    """
+
+    busy_s: float
+    rest: float
+
+
+class Queue(NamedTuple):
+    """Storage that serves one read at a time, first come first served.
+
+    At a pace it reads pieces and is never faster; else a whole layer, and as fast as was measured.
+    """
+
+    byte_s: float
+    paced: bool
+
+    def reads(self, task: Task) -> tuple[Read, ...]:
+        """The reads of a LOAD, last one first; each layer's last one is followed by its share of the rest."""
+        layers = task.network.network.layers
+        chosen = layers if task.layer == WHOLE_NETWORK else layers[task.layer : task.layer + 1]
+        sizes = [layer.weight_bytes for layer in chosen if layer.weight_bytes]
+        byte_s = self.byte_s
+        if not self.paced and sizes:
+            byte_s = min(byte_s, task.duration_s / sum(sizes))
+        reads = []
+        for size in sizes:
+            piece = PIECE_BYTES if self.paced else size
+            whole, last = divmod(size - 1, piece)
+            reads += [Read(piece * byte_s, 0.0)] * whole
+            reads.append(Read((last + 1) * byte_s, 1 / len(sizes)))
+        return tuple(reads[::-1])
+
+
+def queue_of(device: Device) -> Queue | None:
+    """How loads wait for each other at the device's storage; None where they do not, or as the pager says.
+
+    At the storage's pace they take turns, as in a replay. At its own speed, two workers that load without end
+    take ``slowdown.load.load`` times as long as one. That is so if the storage is busy for half as much of
+    the time that one takes, and with one read at a time. So small loads wait for large ones, and do not
+    keep them.
+    """
+    storage = device.storage
+    if storage.reads == "mapped" or device.memory.swap is not None:
+        return None
+    if storage.pace_bytes_per_s is not None:
+        return Queue(1 / storage.pace_bytes_per_s, paced=True)
+    slowed = device.runtime.slowdown.get("load", {}).get("load")
+    if slowed is None or not device.cost.load_byte_s:
+        return None
+    return Queue(device.cost.load_byte_s * min(1.0, slowed / 2), paced=False)
 
 
 def excesses(device: Device) -> dict[SlowdownClass, dict[SlowdownClass, float]]:
     """For a task of one class, by how much of its time one of another class beside it delays it.
 
-    ``Runtime.slowdown``, where the class itself goes before the kind "execute". Loads at the storage's pace
+    ``Runtime.slowdown``, where the class itself goes before the kind "execute". Loads that wait for each
+    other (``queue_of``) do not delay each other besides; at the storage's pace nothing delays them, and they
     disturb executions less the more they wait for it.
     """
     classes = get_args(SlowdownClass)
@@ -109,8 +153,10 @@ def excesses(device: Device) -> dict[SlowdownClass, dict[SlowdownClass, float]]:
             table = device.runtime.slowdown
             found[a][b] = next((table[x][y] for x, y in pairs if x in table and y in table[x]), 1.0) - 1.0
     storage = device.storage
+    if queue_of(device) is not None:
+        found["load"]["load"] = 0.0
     if storage.pace_bytes_per_s is not None:
-        found["load"] = dict.fromkeys(classes, 0.0)  # they wait for each other at the storage instead
+        found["load"] = dict.fromkeys(classes, 0.0)
         if storage.read_bytes_per_s is not None:
             share = min(1.0, storage.pace_bytes_per_s / storage.read_bytes_per_s)
             for a in classes:
@@ -146,9 +192,8 @@ class OverheadEngine(Engine):
         self._measured = measured
         if measured is not None:
             self._contends = False  # what was measured holds what it was slowed by
-        pace = device.storage.pace_bytes_per_s
-        paged = device.storage.reads == "mapped" or device.memory.swap is not None
-        self._pace = None if paged or measured is not None else pace
+        self._queue = None if measured is not None else queue_of(device)
+        self._reads: dict[Task, tuple[Read, ...]] = {}
         self._storage_free_s = -math.inf
         self._arrived: deque[tuple[Request, int, int]] = deque()
         self._submission: Iterator[float] | None = None
@@ -329,12 +374,8 @@ class OverheadEngine(Engine):
             if tick is not self._awake:
                 run.left_s += self._wake_s
         run.factor = self._factor(tick)
-        if self._pace is not None and task.bound == "load":
-            run.pieces_s = _pieces_s(task, self._pace)
-            run.left_s = max(0.0, run.left_s - math.fsum(run.pieces_s))
-            run.factor = 1.0
-            run.state = _Run.READING
-            self._wake(tick, self._next_piece_s(run))
+        if self._queue is not None and task.bound == "load" and self._read(run, task):
+            self._wake(tick, self._next_read_s(run))
             return
         if self._paged is not None:
             due_s = self._paged.begin(tick.index, job, task, run.left_s, self.env.now, run.factor)
@@ -344,14 +385,26 @@ class OverheadEngine(Engine):
                 return
         self._wake(tick, run.left_s * run.factor)
 
-    def _next_piece_s(self, run: _Run) -> float:
-        """Seconds to the end of a load's next piece, first come first served; then what else it takes."""
-        if run.pieces_s:
-            begin_s = max(self.env.now, self._storage_free_s)
-            self._storage_free_s = begin_s + run.pieces_s.pop()
-            return self._storage_free_s - self.env.now
-        left_s, run.left_s = run.left_s, 0.0
-        return left_s
+    def _read(self, run: _Run, task: Task) -> bool:
+        """Begin to read what a LOAD needs; False if it needs nothing.
+
+        What is beside it at its begin slows all of what is left when the storage has done its part.
+        """
+        reads = self._reads.get(task)
+        if reads is None:
+            reads = self._reads[task] = self._queue.reads(task)  # type: ignore[union-attr]
+        run.reads = list(reads)
+        run.left_s = max(0.0, run.left_s - math.fsum(read.busy_s for read in reads)) * run.factor
+        run.factor = 1.0
+        if reads:
+            run.state = _Run.READING
+        return bool(reads)
+
+    def _next_read_s(self, run: _Run) -> float:
+        """Seconds to the end of a load's next read, first come first served, and what follows it."""
+        read = run.reads.pop()
+        self._storage_free_s = max(self.env.now, self._storage_free_s) + read.busy_s
+        return self._storage_free_s + read.rest * run.left_s - self.env.now
 
     def _wake(self, tick: WorkerTick, delay_s: float) -> None:
         alarm = self._runs[tick.index].alarm = Alarm(self.env, self._on_alarm, tick)
@@ -414,8 +467,8 @@ class OverheadEngine(Engine):
             run.state = _Run.IDLE
             self._settle()
             return
-        if run.state == _Run.READING and (run.pieces_s or run.left_s):
-            self._wake(tick, self._next_piece_s(run))
+        if run.state == _Run.READING and run.reads:
+            self._wake(tick, self._next_read_s(run))
             self._settle()
             return
         if run.state == _Run.PAGING:

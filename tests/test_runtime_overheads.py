@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playing import Net, Played, make_engine, play
 
-from edgesched.devices.model import Device, Memory, Processor, Runtime, Storage
+from edgesched.devices.model import Cost, Device, Memory, Processor, Runtime, Storage
 from edgesched.policies import registry
 from edgesched.runs.records import Records
 from edgesched.sim.overheads import PIECE_BYTES, OverheadEngine
@@ -158,29 +158,72 @@ def test_three_share_what_two_halve() -> None:
     assert run.finish_s == [3, 3, 3]
 
 
-def test_loads_at_a_pace_take_turns_at_the_storage() -> None:
-    piece = PIECE_BYTES
+def two_loads(one: Net, other: Net, runtime: Runtime, storage: Storage, byte_s: float = 0.0) -> list[float]:
+    """When two networks are done that only load, on a worker each."""
     device = Device(
-        name="paced",
+        name="loading",
         processors=(Processor(name="cpu"),),
         memory=Memory(total_bytes=1 << 40),
-        storage=Storage(pace_bytes_per_s=piece),  # one piece a second
-        runtime=Runtime(weights_lifetime="layer", load_copies=False),
+        storage=storage,
+        runtime=runtime,
+        cost=Cost(load_byte_s=byte_s),
     )
-    nets = [
-        Net("long", (3.0,), (0.0,), init_s=0, weight_bytes=(3 * piece,)),
-        Net("short", (1.5,), (0.0,), init_s=0, weight_bytes=(piece,)),
-    ]
-    costs = [net.cost(device.runtime) for net in nets]
-    plan = RequestPlan(streams=("image",), deadline_s=[None], compositions=[together(("long", "short"))])
+    costs = [net.cost(device.runtime) for net in (one, other)]
+    plan = RequestPlan(streams=("image",), deadline_s=[None], compositions=[together((one.name, other.name))])
     plan.gap_s.append(0.0)
     plan.stream.append(0)
     plan.composition.append(0)
     records = Records()
     policy = registry.make("multi-bulk", {})
     OverheadEngine(policy, device, plan, lambda s: [s.composition(costs)], records).run()
+    return list(records.job_finish_s)
+
+
+def test_loads_at_a_pace_take_turns_at_the_storage() -> None:
+    piece = PIECE_BYTES
+    finish_s = two_loads(
+        Net("long", (3.0,), (0.0,), init_s=0, weight_bytes=(3 * piece,)),
+        Net("short", (1.5,), (0.0,), init_s=0, weight_bytes=(piece,)),
+        Runtime(weights_lifetime="layer", load_copies=False),
+        Storage(pace_bytes_per_s=piece),  # one piece a second
+    )
     # Pieces: long 0..1, short 1..2, long 2..3, long 3..4; short's remaining half second needs no storage.
-    assert list(records.job_finish_s) == [4.0, 2.5]
+    assert finish_s == [4.0, 2.5]
+
+
+def test_small_loads_wait_for_large_ones_and_do_not_keep_them() -> None:
+    finish_s = two_loads(
+        Net("large", (4.5,), (0.0,), init_s=0, weight_bytes=(4_000_000,)),
+        Net("small", (0.5, 0.5), (0.0, 0.0), init_s=0, weight_bytes=(1_000, 1_000)),
+        Runtime(weights_lifetime="layer", load_copies=False, slowdown={"load": {"load": 2}}),
+        Storage(),
+        byte_s=1e-6,
+    )
+    # The storage: large 0..4, small 4..4.001 and, after its 0.499 s without the storage, 4.5..4.501.
+    assert finish_s == pytest.approx([4.5, 5.0])
+
+
+@pytest.mark.parametrize("slowed", [1.0, 1.3, 1.7, 2.0])
+def test_two_workers_that_load_without_end_take_as_long_as_the_table_says(slowed: float) -> None:
+    count = 200
+    nets = [
+        Net(name, (1.0,) * count, (0.0,) * count, init_s=0, weight_bytes=(1_000_000,) * count)
+        for name in ("one", "other")
+    ]
+    runtime = Runtime(
+        weights_lifetime="layer",
+        load_copies=False,
+        slowdown={"load": {"load": slowed}, "execute": {"execute": 1.5}},
+    )
+    finish_s = two_loads(nets[0], nets[1], runtime, Storage(), byte_s=1e-6)
+    assert finish_s == pytest.approx([slowed * count] * 2, abs=1.0)
+
+
+def test_a_load_alone_takes_its_own_time_whatever_rate_is_fitted() -> None:
+    fast = Net("fast", (1.0,), (0.0,), init_s=0, weight_bytes=(2_000_000,))  # in half of what the rate says
+    none = Net("none", (0.25,), (0.0,), init_s=0, weight_bytes=(0,))
+    runtime = Runtime(weights_lifetime="layer", load_copies=False, slowdown={"load": {"load": 2}})
+    assert two_loads(fast, none, runtime, Storage(), byte_s=1e-6) == [1.0, 0.25]
 
 
 def test_only_a_waiting_worker_is_woken() -> None:
