@@ -77,8 +77,10 @@ class _Run:
         """Whether the worker's task before this one was an execution."""
 
 
-PIECE_BYTES = 256 * 1024
+PACED_PIECE_BYTES = 256 * 1024
 """A load at the storage's pace takes turns with others after so many bytes, as in a replay."""
+WHOLE_PIECE_BYTES = 1024 * 1024
+"""At the storage's own speed: what the kernel asks for at once (``BIO_MAX_VECS``, 256 pages of 4 KiB)."""
 
 
 class Read(NamedTuple):
@@ -94,7 +96,7 @@ class Read(NamedTuple):
 class Queue(NamedTuple):
     """Storage that serves one read at a time, first come first served.
 
-    At a pace it reads pieces and is never faster; else a whole layer, and as fast as was measured.
+    At a pace a load is never faster than that; without, it takes what was measured.
     """
 
     byte_s: float
@@ -110,7 +112,7 @@ class Queue(NamedTuple):
             byte_s = min(byte_s, task.duration_s / sum(sizes))
         reads = []
         for size in sizes:
-            piece = PIECE_BYTES if self.paced else size
+            piece = PACED_PIECE_BYTES if self.paced else WHOLE_PIECE_BYTES
             whole, last = divmod(size - 1, piece)
             reads += [Read(piece * byte_s, 0.0)] * whole
             reads.append(Read((last + 1) * byte_s, 1 / len(sizes)))
@@ -122,8 +124,8 @@ def queue_of(device: Device) -> Queue | None:
 
     At the storage's pace they take turns, as in a replay. At its own speed, two workers that load without end
     take ``slowdown.load.load`` times as long as one. That is so if the storage is busy for half as much of
-    the time that one takes, and with one read at a time. So small loads wait for large ones, and do not
-    keep them.
+    the time that one takes, and with one piece at a time. So small loads wait for a piece of large ones, and
+    hardly keep those waiting.
     """
     storage = device.storage
     if storage.reads == "mapped" or device.memory.swap is not None:

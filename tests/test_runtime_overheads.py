@@ -8,7 +8,7 @@ from playing import Net, Played, make_engine, play
 from edgesched.devices.model import Cost, Device, Memory, Processor, Runtime, Storage
 from edgesched.policies import registry
 from edgesched.runs.records import Records
-from edgesched.sim.overheads import PIECE_BYTES, OverheadEngine
+from edgesched.sim.overheads import PACED_PIECE_BYTES, WHOLE_PIECE_BYTES, OverheadEngine
 from edgesched.workloads.mix import together
 from edgesched.workloads.workload import RequestPlan
 
@@ -180,7 +180,7 @@ def two_loads(one: Net, other: Net, runtime: Runtime, storage: Storage, byte_s: 
 
 
 def test_loads_at_a_pace_take_turns_at_the_storage() -> None:
-    piece = PIECE_BYTES
+    piece = PACED_PIECE_BYTES
     finish_s = two_loads(
         Net("long", (3.0,), (0.0,), init_s=0, weight_bytes=(3 * piece,)),
         Net("short", (1.5,), (0.0,), init_s=0, weight_bytes=(piece,)),
@@ -191,16 +191,18 @@ def test_loads_at_a_pace_take_turns_at_the_storage() -> None:
     assert finish_s == [4.0, 2.5]
 
 
-def test_small_loads_wait_for_large_ones_and_do_not_keep_them() -> None:
+def test_small_loads_wait_for_a_piece_of_large_ones_and_hardly_keep_them_waiting() -> None:
+    piece, small = WHOLE_PIECE_BYTES, WHOLE_PIECE_BYTES // 8
     finish_s = two_loads(
-        Net("large", (4.5,), (0.0,), init_s=0, weight_bytes=(4_000_000,)),
-        Net("small", (0.5, 0.5), (0.0, 0.0), init_s=0, weight_bytes=(1_000, 1_000)),
+        Net("large", (4.5,), (0.0,), init_s=0, weight_bytes=(4 * piece,)),
+        Net("small", (0.5, 0.5), (0.0, 0.0), init_s=0, weight_bytes=(small, small)),
         Runtime(weights_lifetime="layer", load_copies=False, slowdown={"load": {"load": 2}}),
         Storage(),
-        byte_s=1e-6,
+        byte_s=1 / piece,
     )
-    # The storage: large 0..4, small 4..4.001 and, after its 0.499 s without the storage, 4.5..4.501.
-    assert finish_s == pytest.approx([4.5, 5.0])
+    # The storage: large 0..1, small 1..1.125, large 1.125..2.125. Small, after 0.375 s without the storage,
+    # asks again at 1.5 and is served 2.125..2.25; then large goes on to 4.25.
+    assert finish_s == [4.75, 2.625]
 
 
 @pytest.mark.parametrize("slowed", [1.0, 1.3, 1.7, 2.0])
