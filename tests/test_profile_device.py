@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from small_models import chain
 from edgesched.bridge.machine.storage import StorageError, WeightsFile
 from edgesched.bridge.measuring import base, beside, board, dispatch, here, profiling, quiet
 from edgesched.bridge.measuring.bench import Bench, BenchError
-from edgesched.bridge.measuring.beside import Factor, Stretch, factors, undisturbed
+from edgesched.bridge.measuring.beside import Factor, Stretch, factors, taken_s
 from edgesched.bridge.measuring.board import BoardFileError, profile_device
 from edgesched.bridge.measuring.ownrates import OwnRatesError, own_rates
 from edgesched.bridge.measuring.profiling import profile_networks
@@ -31,24 +32,50 @@ from edgesched.workloads.network import Layer, Network
 # -- slow-down ----------------------------------------------------------------------------------------------
 
 
-def turns(*starts: float, each_s: float = 1.0, switches: int = 0) -> list[Stretch]:
-    return [Stretch(start, start + each_s, each_s, switches) for start in starts]
+def turns(*starts: float, each_s: float = 1.0) -> list[Stretch]:
+    return [Stretch(start, start + each_s) for start in starts]
 
 
 def test_turns_count_while_the_other_loop_runs() -> None:
     other = turns(0.5, 1.5, 2.5)
-    assert undisturbed("compute", turns(0.0, 1.0, 2.0, 3.0)) == [1.0] * 4
-    assert undisturbed("compute", turns(0.0, 1.0, 2.0, 3.0), other) == [1.0] * 2
-    assert undisturbed("compute", turns(0.0, 1.0), []) == []
+    assert taken_s(turns(0.0, 1.0, 2.0, 3.0)) == [1.0] * 4
+    assert taken_s(turns(0.0, 1.0, 2.0, 3.0), other) == [1.0] * 2
+    assert taken_s(turns(0.0, 1.0), []) == []
 
 
-def test_turns_in_which_either_thread_was_made_to_wait_are_left_out() -> None:
-    other = [*turns(0.0, 1.0), *turns(2.0, switches=1), *turns(3.0, 4.0)]
-    mine = [*turns(0.0), *turns(1.0, switches=1), *turns(2.1, each_s=0.5), *turns(3.5)]
-    assert undisturbed("memory", mine, other) == [1.0, 1.0]
-    waiting = [Stretch(0.0, 1.0, 0.5, 0)]
-    assert undisturbed("compute", waiting) == []
-    assert undisturbed("load", waiting) == [1.0]
+class Disk:
+    """A measuring process: every tenth execution beside a load on processor 1 takes ten times as long."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[tuple[str, ...], list[list[int]]]] = []
+
+    def ask(self, question: str, **arguments: Any) -> Any:
+        if question == "loops":
+            return None
+        names, cpus = tuple(arguments["classes"]), arguments["cpus"]
+        self.asked.append((names, cpus))
+        return [self.turns(name, names, place) for name, place in zip(names, cpus, strict=True)]
+
+    @staticmethod
+    def turns(name: str, names: tuple[str, ...], place: list[int]) -> list[tuple[float, float]]:
+        loads = "load" in names[-1] and "load" not in name
+        took = [10.0 if loads and place == [1] and number % 10 == 0 else 1.0 for number in range(100)]
+        ends = list(itertools.accumulate(took, initial=0.0))
+        inside = list(itertools.pairwise(ends))
+        longer = "load" in name and len(set(names)) == 2  # what begins before and ends after the other
+        return [(-1.0, -0.5), *inside, (1e6, 1e6 + 1)] if longer else inside
+
+
+def test_executions_are_measured_on_both_processors_with_what_interrupts_take(tmp_path: Path) -> None:
+    disk = Disk()
+    found = beside.measure(disk, tmp_path, tmp_path, [[0], [1]])  # type: ignore[arg-type]
+    # One tenth of the turns on one of two processors, with 9 s more: 1 + 0.9 / 2.
+    assert found["compute", "load"].factor == found["memory", "load"].factor == pytest.approx(1.45)
+    assert found["load", "compute"].factor == found["load", "load"].factor == 1.0
+    assert len(found) == 9
+    for pair in beside.PAIRS:
+        assert [cpus for names, cpus in disk.asked if names == pair].count([[0], [1]]) == beside.ROUNDS
+        assert [cpus for names, cpus in disk.asked if names == pair].count([[1], [0]]) == beside.ROUNDS
 
 
 def test_factors_hold_what_is_alone_against_what_is_beside_within_a_round() -> None:

@@ -8,7 +8,8 @@ from playing import Net, Played, make_engine, play
 from edgesched.devices.model import Cost, Device, Memory, Processor, Runtime, Storage
 from edgesched.policies import registry
 from edgesched.runs.records import Records
-from edgesched.sim.overheads import PACED_PIECE_BYTES, WHOLE_PIECE_BYTES, OverheadEngine
+from edgesched.sim.contention import PACED_PIECE_BYTES, WHOLE_PIECE_BYTES
+from edgesched.sim.overheads import OverheadEngine
 from edgesched.workloads.mix import together
 from edgesched.workloads.workload import RequestPlan
 

@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple, Self
 
 import numpy as np
 
+from .host import gives_free_pages_back
 from .memory import Region
 
 DIRECT_BYTES = 4096
@@ -235,7 +236,7 @@ class WeightsFile:
 
 
 class ReadRate(NamedTuple):
-    """What a disk can do with direct reads."""
+    """What a disk can do with direct reads, into memory that appears with them as a load's does."""
 
     bytes_per_s: float
     """Median of the rounds."""
@@ -265,9 +266,12 @@ def measure_read_rate(
     # /proc opens the nameless file a second time, with O_DIRECT.
     with file, WeightsFile(f"/proc/self/fd/{file.fileno()}") as weights, Region(size_bytes) as region:
         view = region.view(0, size_bytes)
-        region.advise_huge(0, size_bytes)
-        weights.read_into(view, 0)  # touches the memory
-        rates = [size_bytes / _read_s(weights, view, 0) for _ in range(rounds)]
+        if not gives_free_pages_back():
+            region.advise_huge(0, size_bytes)
+        rates = []
+        for _ in range(rounds):
+            rates.append(size_bytes / _read_s(weights, view, 0))
+            region.release(0, size_bytes)
         places = np.random.default_rng(0).integers(0, size_bytes // DIRECT_BYTES, 200) * DIRECT_BYTES
         requests = [_read_s(weights, view[:DIRECT_BYTES], int(place)) for place in places]
     median = statistics.median(rates)

@@ -2,12 +2,11 @@
 
 The classes of ``Runtime.slowdown``: a convolution that fits the caches (compute), a fully-connected layer
 whose weights do not (memory), direct reads (load). They run as a replay's tasks do, in threads of one process
-that are bound to processors of their own.
+that are bound to processors of their own, each in turn on either: one of them serves the disk's interrupts.
 """
 
 from __future__ import annotations
 
-import resource
 import statistics
 import tempfile
 import threading
@@ -19,11 +18,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from ..bundles.cache import bundle_of
+from ..machine.host import gives_free_pages_back
 from ..machine.memory import Region
 from ..machine.storage import WeightsFile
 from ..program import Program
-from .passes import EXECUTE, LOAD, Timed
-from .samples import task_disturbed
 
 if TYPE_CHECKING:
     from ..bundles.bundle import Bundle
@@ -34,22 +32,30 @@ CHANNELS, SIDE = 96, 28
 """Of the convolution: less than a megabyte in all, 65 million multiply-accumulates."""
 FEATURES = 4096
 """Of the fully-connected layer: 64 MiB of weights."""
-PIECE_BYTES = 8 * 1024**2
-"""Of one load."""
+SMALL_LOAD = "small load"
+"""The loop of loads beside executions: a layer's."""
+PIECE_BYTES = {"load": 8 * 1024**2, SMALL_LOAD: 256 * 1024}
+"""Of one load. Loads beside loads are large: what small ones wait for each other is latency."""
+PAIRS = (
+    ("compute", "compute"),
+    ("compute", "memory"),
+    ("compute", SMALL_LOAD),
+    ("memory", "memory"),
+    ("memory", SMALL_LOAD),
+    ("load", "load"),
+)
 BLOCK_S = 0.2
-ROUNDS = 12
+ROUNDS = 8
 MIN_SAMPLES = 3
-"""Of each loop in a block, however long it takes; and undisturbed ones, for a block to count."""
-MIN_BLOCKS = 3
+"""Of each loop in a block, however long it takes; and those that count, for a round to count."""
+MIN_ROUNDS = 3
 
 
 class Stretch(NamedTuple):
-    """One turn of a loop: when, processor time, and how often its thread was made to wait."""
+    """One turn of a loop."""
 
     start_s: float
     end_s: float
-    cpu_s: float
-    switches: int
 
 
 class Factor(NamedTuple):
@@ -64,46 +70,48 @@ class Factor(NamedTuple):
 def measure(
     bench: Bench, compute: Path, memory: Path, cpus: Sequence[Sequence[int]]
 ) -> dict[tuple[str, str], Factor]:
-    """Factors by (class, class beside it); a pair with too few undisturbed samples is missing.
+    """Factors by (class, class beside it); a pair with too few samples is missing.
 
     ``compute`` and ``memory`` are folders of bundles, ``cpus`` those of two workers.
     """
     bench.ask("loops", compute=str(compute), memory=str(memory))
-    blocks = [(name,) for name in CLASSES] + [
-        (a, b) for index, a in enumerate(CLASSES) for b in CLASSES[index:]
-    ]
+    blocks = [(name,) for name in (*CLASSES, SMALL_LOAD)] + list(PAIRS)
+    places = [(block, order) for block in blocks for order in (cpus[:2], cpus[1::-1])]
     rng = np.random.default_rng(0)
     rounds = []
     for _ in range(ROUNDS):
         found: dict[tuple[str, ...], list[float]] = {}
-        for at in rng.permutation(len(blocks)):
-            classes = blocks[at]
+        for at in rng.permutation(len(places)):
+            block, order = places[at]
             turns = [
                 [Stretch(*row) for row in rows]
-                for rows in bench.ask("beside", classes=classes, cpus=cpus[: len(classes)], seconds=BLOCK_S)
+                for rows in bench.ask("beside", classes=block, cpus=order[: len(block)], seconds=BLOCK_S)
             ]
-            found.setdefault(classes, []).extend(undisturbed(classes[0], turns[0], *turns[1:]))
-            if len(classes) == 2:
-                other = found.setdefault(classes[::-1], [])
-                other.extend(undisturbed(classes[1], turns[1], turns[0]))
+            found.setdefault(block, []).extend(taken_s(turns[0], *turns[1:]))
+            if len(block) == 2:
+                found.setdefault(block[::-1], []).extend(taken_s(turns[1], turns[0]))
         rounds.append(found)
-    return factors(rounds)
+    return {(_class_of(a), _class_of(b)): factor for (a, b), factor in factors(rounds).items()}
+
+
+def _class_of(loop: str) -> str:
+    return "load" if loop == SMALL_LOAD else loop
 
 
 def factors(rounds: Sequence[Mapping[tuple[str, ...], Sequence[float]]]) -> dict[tuple[str, str], Factor]:
-    """Factors from undisturbed times by class (alone) and by pair of classes, of several rounds.
+    """Factors from times by loop (alone) and by pair of loops, of several rounds.
 
     What is alone and what is beside are held against each other within a round, since a disk may be faster
-    now and slower then.
+    now and slower then. Means: most of what a load takes from an execution it takes at once, in interrupts.
     """
     ratios: dict[tuple[str, str], list[float]] = {}
     for found in rounds:
-        for classes, samples in found.items():
-            alone = found.get(classes[:1], ())
-            if len(classes) == 2 and min(len(samples), len(alone)) >= MIN_SAMPLES:
-                ratio = statistics.median(samples) / statistics.median(alone)
-                ratios.setdefault((classes[0], classes[1]), []).append(ratio)
-    return {pair: _factor(each) for pair, each in ratios.items() if len(each) >= MIN_BLOCKS}
+        for loops, samples in found.items():
+            alone = found.get(loops[:1], ())
+            if len(loops) == 2 and min(len(samples), len(alone)) >= MIN_SAMPLES:
+                ratio = statistics.fmean(samples) / statistics.fmean(alone)
+                ratios.setdefault((loops[0], loops[1]), []).append(ratio)
+    return {pair: _factor(each) for pair, each in ratios.items() if len(each) >= MIN_ROUNDS}
 
 
 def _factor(ratios: Sequence[float]) -> Factor:
@@ -111,27 +119,13 @@ def _factor(ratios: Sequence[float]) -> Factor:
     return Factor(middle, low, high, len(ratios))
 
 
-def undisturbed(which: str, mine: Sequence[Stretch], other: Sequence[Stretch] | None = None) -> list[float]:
-    """Seconds of those turns of a loop that nothing else disturbed.
-
-    With an ``other`` loop beside it: that ran all the time, and was not made to wait meanwhile either.
-    """
-    found = []
-    for turn in mine:
-        task = LOAD if which == "load" else EXECUTE
-        seconds = turn.end_s - turn.start_s
-        if task_disturbed(Timed(task, 0, seconds, turn.cpu_s, turn.switches), threads=1):
-            continue
-        if other is not None and not _covered(turn, other):
-            continue
-        found.append(seconds)
-    return found
-
-
-def _covered(turn: Stretch, other: Sequence[Stretch]) -> bool:
-    if not other or turn.start_s < other[0].start_s or turn.end_s > other[-1].end_s:
-        return False
-    return not any(o.switches for o in other if o.start_s < turn.end_s and turn.start_s < o.end_s)
+def taken_s(mine: Sequence[Stretch], other: Sequence[Stretch] | None = None) -> list[float]:
+    """Seconds of a loop's turns; with an ``other`` beside it, of those in which that ran all the time."""
+    return [
+        turn.end_s - turn.start_s
+        for turn in mine
+        if other is None or (other and other[0].start_s <= turn.start_s and turn.end_s <= other[-1].end_s)
+    ]
 
 
 # -- the layers ---------------------------------------------------------------------------------------------
@@ -204,30 +198,32 @@ class _Execution:
 class _Load:
     """Direct reads of one piece after the other into memory that appears with each."""
 
-    def __init__(self, file: WeightsFile, piece: int) -> None:
+    def __init__(self, file: WeightsFile, piece_bytes: int, half: int) -> None:
         self.file = file
-        self.count = file.size_bytes // PIECE_BYTES
-        self.piece = piece
-        self.region = Region(PIECE_BYTES)
-        self.region.advise_huge(0, PIECE_BYTES)
+        self.piece_bytes = piece_bytes
+        self.count = file.size_bytes // piece_bytes
+        self.piece = half * self.count // 2
+        self.region = Region(piece_bytes)
+        if not gives_free_pages_back():
+            self.region.advise_huge(0, piece_bytes)
 
     def step(self) -> None:
-        offset = self.piece % self.count * PIECE_BYTES
-        self.file.read_into(self.region.view(0, PIECE_BYTES), offset)
+        offset = self.piece % self.count * self.piece_bytes
+        self.file.read_into(self.region.view(0, self.piece_bytes), offset)
 
     def tidy(self) -> None:
-        self.region.release(0, PIECE_BYTES)
+        self.region.release(0, self.piece_bytes)
         self.piece += 1
 
 
 def loops(compute: Bundle, memory: Bundle) -> dict[str, list[Loop]]:
-    """Two loops of each class, for two threads; the weights that loading reads are the second bundle's."""
+    """Two loops of each kind, for two threads; the weights that loading reads are the second bundle's."""
     programs = Program(compute), Program(memory)
-    half = memory.weights_path.stat().st_size // PIECE_BYTES // 2
+    file = WeightsFile(memory.weights_path)
     return {
         "compute": [_Execution(programs[0]) for _ in range(2)],
         "memory": [_Execution(programs[1]) for _ in range(2)],
-        "load": [_Load(WeightsFile(memory.weights_path), number * half) for number in range(2)],
+        **{name: [_Load(file, size, half) for half in range(2)] for name, size in PIECE_BYTES.items()},
     }
 
 
@@ -238,11 +234,8 @@ def repeat(loop: Loop, start: threading.Barrier, seconds: float) -> list[Stretch
     start.wait()
     until_s = time.monotonic() + seconds
     while time.monotonic() < until_s or len(found) < MIN_SAMPLES:
-        switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
-        cpu_s, start_s = time.thread_time(), time.monotonic()
+        start_s = time.monotonic()
         loop.step()
-        end_s, cpu_s = time.monotonic(), time.thread_time() - cpu_s
-        switches = resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw - switches
-        found.append(Stretch(start_s, end_s, cpu_s, switches))
+        found.append(Stretch(start_s, time.monotonic()))
         loop.tidy()
     return found

@@ -141,7 +141,8 @@ def _put_storage(board: _Board, folder: Path) -> None:
         "request_s": _rounded(rate.request_s),
     }
     board.measured["storage.read_bytes_per_s"] = (
-        f"direct reads of 64 MiB, median of 5 rounds; from slowest to fastest {rate.spread:.0%} of it"
+        f"direct reads of 64 MiB into new memory, median of 5 rounds; from slowest to fastest "
+        f"{rate.spread:.0%} of it"
     )
     board.measured["storage.request_s"] = "direct reads of 4 KiB at random places, median of 200"
 
@@ -187,7 +188,7 @@ def _put_slowdown(board: _Board, factors: Mapping[tuple[str, str], beside.Factor
     board.assumed["runtime.slowdown"] = f"factors below {NOISE_FACTOR} are noise, and left out"
     missing = [f"{a} beside {b}" for a in beside.CLASSES for b in beside.CLASSES if (a, b) not in factors]
     if missing:
-        board.assumed["runtime.slowdown"] += f"; too few undisturbed samples of {', '.join(missing)}"
+        board.assumed["runtime.slowdown"] += f"; too few samples of {', '.join(missing)}"
 
 
 def _put_costs(board: _Board, profile: Any, path: Path) -> None:
