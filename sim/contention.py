@@ -30,23 +30,36 @@ class Read(NamedTuple):
 class Queue(NamedTuple):
     """Storage that serves one read at a time, first come first served.
 
-    At a pace a load is never faster than that; without, it takes what was measured.
+    At a pace (``pace_bytes_per_s``) a load is never faster than that, and asks for a piece when it has the
+    one before. Else the storage is busy with it for the share ``busy`` of what it takes alone, and it asks
+    for a piece while the one before is being read.
     """
 
-    byte_s: float
-    paced: bool
+    pace_bytes_per_s: float | None
+    busy: float
+
+    @property
+    def outstanding(self) -> int:
+        """For how many pieces of a layer a load waits at once."""
+        return 2 if self.pace_bytes_per_s is None else 1
 
     def reads(self, task: Task) -> tuple[Read, ...]:
-        """The reads of a LOAD, last one first; each layer's last one is followed by its share of the rest."""
+        """The reads of a LOAD, last one first; each layer's last one is followed by its share of the rest.
+
+        Layers without weights read nothing; in a network whose bytes are not known, every layer does.
+        """
         layers = task.network.network.layers
         chosen = layers if task.layer == WHOLE_NETWORK else layers[task.layer : task.layer + 1]
-        sizes = [layer.weight_bytes for layer in chosen if layer.weight_bytes]
-        byte_s = self.byte_s
-        if not self.paced and sizes:
-            byte_s = min(byte_s, task.duration_s / sum(sizes))
+        known = any(layer.weight_bytes for layer in layers)
+        sizes = [layer.weight_bytes for layer in chosen if layer.weight_bytes] if known else [1] * len(chosen)
+        if not sizes:
+            return ()
+        if self.pace_bytes_per_s is None:
+            byte_s, piece = self.busy * task.duration_s / sum(sizes), WHOLE_PIECE_BYTES
+        else:
+            byte_s, piece = 1 / self.pace_bytes_per_s if known else 0.0, PACED_PIECE_BYTES
         reads = []
         for size in sizes:
-            piece = PACED_PIECE_BYTES if self.paced else WHOLE_PIECE_BYTES
             whole, last = divmod(size - 1, piece)
             reads += [Read(piece * byte_s, 0.0)] * whole
             reads.append(Read((last + 1) * byte_s, 1 / len(sizes)))
@@ -58,18 +71,16 @@ def queue_of(device: Device) -> Queue | None:
 
     At the storage's pace they take turns, as in a replay. At its own speed, two workers that load without end
     take ``slowdown.load.load`` times as long as one. That is so if the storage is busy for half as much of
-    the time that one takes, and with one piece at a time. So small loads wait for a piece of large ones, and
-    hardly keep those waiting.
+    the time that one takes, and with one piece at a time. So small loads wait for the pieces of large ones
+    that are under way, and hardly keep those waiting.
     """
     storage = device.storage
     if storage.reads == "mapped" or device.memory.swap is not None:
         return None
     if storage.pace_bytes_per_s is not None:
-        return Queue(1 / storage.pace_bytes_per_s, paced=True)
+        return Queue(storage.pace_bytes_per_s, 1.0)
     slowed = device.runtime.slowdown.get("load", {}).get("load")
-    if slowed is None or not device.cost.load_byte_s:
-        return None
-    return Queue(device.cost.load_byte_s * min(1.0, slowed / 2), paced=False)
+    return None if slowed is None else Queue(None, min(1.0, slowed / 2))
 
 
 def excesses(device: Device) -> dict[SlowdownClass, dict[SlowdownClass, float]]:

@@ -57,7 +57,18 @@ class Alarm(Event):
 class _Run:
     """The task a worker is on: work left, the factor it is slowed by, and since when."""
 
-    __slots__ = ("alarm", "asked_s", "executed", "factor", "left_s", "news", "reads", "since_s", "state")
+    __slots__ = (
+        "alarm",
+        "asked",
+        "asked_s",
+        "executed",
+        "factor",
+        "left_s",
+        "news",
+        "reads",
+        "since_s",
+        "state",
+    )
 
     IDLE, RUNNING, READING, PAGING, PAUSED = range(5)
 
@@ -72,7 +83,9 @@ class _Run:
         self.news = 0
         """The engine's count of news then: without any since, asking again is in vain too."""
         self.reads: list[Read] = []
-        """Of a load that waits for storage, what it still has to read, last one first."""
+        """Of a load that waits for storage, what it has not asked for yet, last one first."""
+        self.asked: list[tuple[float, float]] = []
+        """What it has asked for: when that will be there, and the share of the rest that follows."""
         self.executed = False
         """Whether the worker's task before this one was an execution."""
 
@@ -307,6 +320,7 @@ class OverheadEngine(Engine):
         if reads is None:
             reads = self._reads[task] = self._queue.reads(task)  # type: ignore[union-attr]
         run.reads = list(reads)
+        run.asked = []
         run.left_s = max(0.0, run.left_s - math.fsum(read.busy_s for read in reads)) * run.factor
         run.factor = 1.0
         if reads:
@@ -315,9 +329,14 @@ class OverheadEngine(Engine):
 
     def _next_read_s(self, run: _Run) -> float:
         """Seconds to the end of a load's next read, first come first served, and what follows it."""
-        read = run.reads.pop()
-        self._storage_free_s = max(self.env.now, self._storage_free_s) + read.busy_s
-        return self._storage_free_s + read.rest * run.left_s - self.env.now
+        asked = run.asked
+        most = self._queue.outstanding  # type: ignore[union-attr]
+        while run.reads and len(asked) < most and not (asked and asked[-1][1]):
+            read = run.reads.pop()
+            self._storage_free_s = max(self.env.now, self._storage_free_s) + read.busy_s
+            asked.append((self._storage_free_s, read.rest))
+        end_s, rest = asked.pop(0)
+        return end_s + rest * run.left_s - self.env.now
 
     def _wake(self, tick: WorkerTick, delay_s: float) -> None:
         alarm = self._runs[tick.index].alarm = Alarm(self.env, self._on_alarm, tick)
@@ -380,7 +399,7 @@ class OverheadEngine(Engine):
             run.state = _Run.IDLE
             self._settle()
             return
-        if run.state == _Run.READING and run.reads:
+        if run.state == _Run.READING and (run.reads or run.asked):
             self._wake(tick, self._next_read_s(run))
             self._settle()
             return

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from playing import Net, Played, make_engine, play
 
-from edgesched.devices.model import Cost, Device, Memory, Processor, Runtime, Storage
+from edgesched.devices.model import Device, Memory, Processor, Runtime, Storage
 from edgesched.policies import registry
+from edgesched.policies.graph import Kind, partial
 from edgesched.runs.records import Records
-from edgesched.sim.contention import PACED_PIECE_BYTES, WHOLE_PIECE_BYTES
+from edgesched.sim.contention import PACED_PIECE_BYTES, WHOLE_PIECE_BYTES, Queue
 from edgesched.sim.overheads import OverheadEngine
 from edgesched.workloads.mix import together
 from edgesched.workloads.workload import RequestPlan
@@ -159,7 +160,7 @@ def test_three_share_what_two_halve() -> None:
     assert run.finish_s == [3, 3, 3]
 
 
-def two_loads(one: Net, other: Net, runtime: Runtime, storage: Storage, byte_s: float = 0.0) -> list[float]:
+def two_loads(one: Net, other: Net, runtime: Runtime, storage: Storage) -> list[float]:
     """When two networks are done that only load, on a worker each."""
     device = Device(
         name="loading",
@@ -167,7 +168,6 @@ def two_loads(one: Net, other: Net, runtime: Runtime, storage: Storage, byte_s: 
         memory=Memory(total_bytes=1 << 40),
         storage=storage,
         runtime=runtime,
-        cost=Cost(load_byte_s=byte_s),
     )
     costs = [net.cost(device.runtime) for net in (one, other)]
     plan = RequestPlan(streams=("image",), deadline_s=[None], compositions=[together((one.name, other.name))])
@@ -192,41 +192,46 @@ def test_loads_at_a_pace_take_turns_at_the_storage() -> None:
     assert finish_s == [4.0, 2.5]
 
 
-def test_small_loads_wait_for_a_piece_of_large_ones_and_hardly_keep_them_waiting() -> None:
-    piece, small = WHOLE_PIECE_BYTES, WHOLE_PIECE_BYTES // 8
+def loading(slowed: float) -> Runtime:
+    return Runtime(weights_lifetime="layer", load_copies=False, slowdown={"load": {"load": slowed}})
+
+
+def test_small_loads_wait_for_pieces_of_large_ones_and_hardly_keep_them_waiting() -> None:
+    piece = WHOLE_PIECE_BYTES
     finish_s = two_loads(
-        Net("large", (4.5,), (0.0,), init_s=0, weight_bytes=(4 * piece,)),
-        Net("small", (0.5, 0.5), (0.0, 0.0), init_s=0, weight_bytes=(small, small)),
-        Runtime(weights_lifetime="layer", load_copies=False, slowdown={"load": {"load": 2}}),
+        Net("large", (5.0,), (0.0,), init_s=0, weight_bytes=(4 * piece,)),
+        Net("small", (0.625, 0.625), (0.0, 0.0), init_s=0, weight_bytes=(4096, 4096)),
+        loading(1.6),
         Storage(),
-        byte_s=1 / piece,
     )
-    # The storage: large 0..1, small 1..1.125, large 1.125..2.125. Small, after 0.375 s without the storage,
-    # asks again at 1.5 and is served 2.125..2.25; then large goes on to 4.25.
-    assert finish_s == [4.75, 2.625]
+    # The storage is busy for 0.8 of each: 1 s with a piece of large, 0.5 s with a layer of small.
+    # Large asks for two at once, 0..1 and 1..2; small 2..2.5; large at 1 for 2.5..3.5, at 2 for 3.5..4.5;
+    # small, 0.125 s without the storage later, at 2.625 for 4.5..5. Large then takes 1 s without it.
+    assert finish_s == pytest.approx([5.5, 5.125])
 
 
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("slowed", [1.0, 1.3, 1.7, 2.0])
-def test_two_workers_that_load_without_end_take_as_long_as_the_table_says(slowed: float) -> None:
+def test_two_workers_that_load_without_end_take_as_long_as_the_table_says(slowed: float, known: bool) -> None:
     count = 200
+    sizes = (1_000_000 if known else 0,) * count
     nets = [
-        Net(name, (1.0,) * count, (0.0,) * count, init_s=0, weight_bytes=(1_000_000,) * count)
-        for name in ("one", "other")
+        Net(name, (1.0,) * count, (0.0,) * count, init_s=0, weight_bytes=sizes) for name in ("one", "other")
     ]
-    runtime = Runtime(
-        weights_lifetime="layer",
-        load_copies=False,
-        slowdown={"load": {"load": slowed}, "execute": {"execute": 1.5}},
-    )
-    finish_s = two_loads(nets[0], nets[1], runtime, Storage(), byte_s=1e-6)
+    finish_s = two_loads(nets[0], nets[1], loading(slowed), Storage())
     assert finish_s == pytest.approx([slowed * count] * 2, abs=1.0)
 
 
-def test_a_load_alone_takes_its_own_time_whatever_rate_is_fitted() -> None:
-    fast = Net("fast", (1.0,), (0.0,), init_s=0, weight_bytes=(2_000_000,))  # in half of what the rate says
-    none = Net("none", (0.25,), (0.0,), init_s=0, weight_bytes=(0,))
-    runtime = Runtime(weights_lifetime="layer", load_copies=False, slowdown={"load": {"load": 2}})
-    assert two_loads(fast, none, runtime, Storage(), byte_s=1e-6) == [1.0, 0.25]
+def test_a_load_keeps_the_storage_for_its_share_and_one_of_nothing_does_not() -> None:
+    runtime = loading(1.5)
+    cost = Net("n", (1.0, 0.5), (0.0, 0.0), weight_bytes=(2_000_000, 0)).cost(runtime)
+    large, nothing = [task for task in partial(cost, runtime).tasks if task.kind == Kind.LOAD]
+    queue = Queue(None, 0.75)
+    last, first = queue.reads(large)
+    assert (first.rest, last.rest) == (0.0, 1.0)
+    assert first.busy_s / last.busy_s == pytest.approx(WHOLE_PIECE_BYTES / (2_000_000 - WHOLE_PIECE_BYTES))
+    assert first.busy_s + last.busy_s == pytest.approx(0.75 * large.duration_s)
+    assert queue.reads(nothing) == ()
 
 
 def test_only_a_waiting_worker_is_woken() -> None:
