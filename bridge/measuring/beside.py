@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from ..bundles.cache import bundle_of
-from ..machine.host import gives_free_pages_back
 from ..machine.memory import Region
 from ..machine.storage import WeightsFile
 from ..program import Program
@@ -32,18 +31,8 @@ CHANNELS, SIDE = 96, 28
 """Of the convolution: less than a megabyte in all, 65 million multiply-accumulates."""
 FEATURES = 4096
 """Of the fully-connected layer: 64 MiB of weights."""
-SMALL_LOAD = "small load"
-"""The loop of loads beside executions: a layer's."""
-PIECE_BYTES = {"load": 8 * 1024**2, SMALL_LOAD: 256 * 1024}
-"""Of one load. Loads beside loads are large: what small ones wait for each other is latency."""
-PAIRS = (
-    ("compute", "compute"),
-    ("compute", "memory"),
-    ("compute", SMALL_LOAD),
-    ("memory", "memory"),
-    ("memory", SMALL_LOAD),
-    ("load", "load"),
-)
+PIECE_BYTES = 256 * 1024
+"""Of one load: a layer's, as networks for small devices have them on average."""
 BLOCK_S = 0.2
 ROUNDS = 8
 MIN_SAMPLES = 3
@@ -75,7 +64,9 @@ def measure(
     ``compute`` and ``memory`` are folders of bundles, ``cpus`` those of two workers.
     """
     bench.ask("loops", compute=str(compute), memory=str(memory))
-    blocks = [(name,) for name in (*CLASSES, SMALL_LOAD)] + list(PAIRS)
+    blocks = [(name,) for name in CLASSES] + [
+        (a, b) for index, a in enumerate(CLASSES) for b in CLASSES[index:]
+    ]
     places = [(block, order) for block in blocks for order in (cpus[:2], cpus[1::-1])]
     rng = np.random.default_rng(0)
     rounds = []
@@ -91,26 +82,22 @@ def measure(
             if len(block) == 2:
                 found.setdefault(block[::-1], []).extend(taken_s(turns[1], turns[0]))
         rounds.append(found)
-    return {(_class_of(a), _class_of(b)): factor for (a, b), factor in factors(rounds).items()}
-
-
-def _class_of(loop: str) -> str:
-    return "load" if loop == SMALL_LOAD else loop
+    return factors(rounds)
 
 
 def factors(rounds: Sequence[Mapping[tuple[str, ...], Sequence[float]]]) -> dict[tuple[str, str], Factor]:
-    """Factors from times by loop (alone) and by pair of loops, of several rounds.
+    """Factors from times by class (alone) and by pair of classes, of several rounds.
 
     What is alone and what is beside are held against each other within a round, since a disk may be faster
     now and slower then. Means: most of what a load takes from an execution it takes at once, in interrupts.
     """
     ratios: dict[tuple[str, str], list[float]] = {}
     for found in rounds:
-        for loops, samples in found.items():
-            alone = found.get(loops[:1], ())
-            if len(loops) == 2 and min(len(samples), len(alone)) >= MIN_SAMPLES:
+        for classes, samples in found.items():
+            alone = found.get(classes[:1], ())
+            if len(classes) == 2 and min(len(samples), len(alone)) >= MIN_SAMPLES:
                 ratio = statistics.fmean(samples) / statistics.fmean(alone)
-                ratios.setdefault((loops[0], loops[1]), []).append(ratio)
+                ratios.setdefault((classes[0], classes[1]), []).append(ratio)
     return {pair: _factor(each) for pair, each in ratios.items() if len(each) >= MIN_ROUNDS}
 
 
@@ -198,32 +185,30 @@ class _Execution:
 class _Load:
     """Direct reads of one piece after the other into memory that appears with each."""
 
-    def __init__(self, file: WeightsFile, piece_bytes: int, half: int) -> None:
+    def __init__(self, file: WeightsFile, piece: int) -> None:
         self.file = file
-        self.piece_bytes = piece_bytes
-        self.count = file.size_bytes // piece_bytes
-        self.piece = half * self.count // 2
-        self.region = Region(piece_bytes)
-        if not gives_free_pages_back():
-            self.region.advise_huge(0, piece_bytes)
+        self.count = file.size_bytes // PIECE_BYTES
+        self.piece = piece
+        self.region = Region(PIECE_BYTES)
 
     def step(self) -> None:
-        offset = self.piece % self.count * self.piece_bytes
-        self.file.read_into(self.region.view(0, self.piece_bytes), offset)
+        offset = self.piece % self.count * PIECE_BYTES
+        self.file.read_into(self.region.view(0, PIECE_BYTES), offset)
 
     def tidy(self) -> None:
-        self.region.release(0, self.piece_bytes)
+        self.region.release(0, PIECE_BYTES)
         self.piece += 1
 
 
 def loops(compute: Bundle, memory: Bundle) -> dict[str, list[Loop]]:
-    """Two loops of each kind, for two threads; the weights that loading reads are the second bundle's."""
+    """Two loops of each class, for two threads; the weights that loading reads are the second bundle's."""
     programs = Program(compute), Program(memory)
     file = WeightsFile(memory.weights_path)
+    half = file.size_bytes // PIECE_BYTES // 2
     return {
         "compute": [_Execution(programs[0]) for _ in range(2)],
         "memory": [_Execution(programs[1]) for _ in range(2)],
-        **{name: [_Load(file, size, half) for half in range(2)] for name, size in PIECE_BYTES.items()},
+        "load": [_Load(file, number * half) for number in range(2)],
     }
 
 
