@@ -144,7 +144,7 @@ class Runtime(_Part):
     slowdown: dict[SlowdownClass, dict[SlowdownClass, Annotated[float, Field(ge=1, le=1000)]]] = {}
     """slowdown[a][b]: factor on a task of class a while one of class b runs beside it; the excesses over 1 of
     several add up, as they share what is scarce. ``compute`` and ``memory`` tell executions apart by what
-    bounds them (``cost.bound``), ``execute`` serves both; ``load`` is bound by storage, where they take turns."""
+    bounds them (``cost.bound``), ``execute`` serves both; loads take turns at the storage."""
     noise: Noise | None = None
 
 
