@@ -72,7 +72,7 @@ def written(
     done = len(rows)
     events = book.known_events()
     scheduler_s = float(events["scheduler_s"][-1]) if len(events) else 0.0
-    peak_bytes = int(max(events["resident_bytes"], default=0))
+    peak_bytes = int(events["resident_bytes"].max(initial=0))
     facts["scheduler"] = {
         "seconds": scheduler_s,
         "per_task_s": scheduler_s / done if done else None,
@@ -121,7 +121,7 @@ def _infeasible(setup: Setup, compositions: Sequence[Composition], book: Journal
         network, demand = watch.refused["network"], int(watch.refused["demand_bytes"])
     else:
         graphs = [graph for kind in requests["composition"].tolist() for graph in compositions[kind].graphs]
-        nothing = UnderWay(0, 0, 0.0, int(max(events["resident_bytes"], default=0)))
+        nothing = UnderWay(0, 0, 0.0, int(events["resident_bytes"].max(initial=0)))
         job, index, _, demand = max(book.under_way(), key=attrgetter("start_s"), default=nothing)
         network = graphs[job].network.name if graphs else ""
         task = _task_name(graphs[job].tasks[index].kind, graphs[job].tasks[index].layer) if graphs else ""

@@ -81,7 +81,7 @@ def replay(
             "outcome": outcome,
             "message": watch.message,
             "memory": watch.memory | {"guard": "ledger" if group is None else "cgroup", "why": unguarded},
-            "arrivals_late_s": float(max(book.known_requests()["late_s"], default=0.0)),
+            "arrivals_late_s": float(book.known_requests()["late_s"].max(initial=0.0)),
             "cpus": pins,
             "nice": nice,
             "disturbance": asdict(host.Disturbance.between(before, host.Snapshot.take())),
