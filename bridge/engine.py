@@ -13,10 +13,11 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..policies.graph import WHOLE_NETWORK, Kind
-from ..policies.scheduler import Composition, Job, Request, Scheduler
+from ..policies.scheduler import Composition, Job, Scheduler
 from ..runs.driver import Driver
 from .backend import Backend, Execution
 from .journal import NOTHING, WOKEN, Journal
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ..devices.model import Device
     from ..policies.contract import Policy, Worker
     from ..policies.graph import Task
-    from ..runs.records import Records
     from ..workloads.workload import RequestPlan
 
 LEAD_S = 0.05
@@ -69,7 +69,10 @@ class _Worker(threading.Thread):
                     cpu_s, switches, faults = _counters()
                     engine.perform(job, self.task)  # type: ignore[arg-type]
                     now = _counters()
-                    engine.completed(self, now[0] - cpu_s, now[1] - switches, now[2] - faults)
+                    with engine.lock:
+                        if engine.stopped:
+                            return
+                        engine.event(self, now[0] - cpu_s, now[1] - switches, now[2] - faults)
         except BaseException as error:
             engine.fail(error)
 
@@ -93,25 +96,24 @@ class RealTimeEngine(Driver):
         device: Device,
         plan: RequestPlan,
         compositions: Callable[[Scheduler], Sequence[Composition]],
-        records: Records,
         journal: Journal,
         backend: Backend,
         cpus: Sequence[Sequence[int]],
     ) -> None:
         self._now_s = 0.0
-        super().__init__(policy, device, plan, compositions, records, clock=lambda: self._now_s)
+        super().__init__(policy, device, plan, compositions, clock=lambda: self._now_s)
         self.journal = journal
         self.backend = backend
         self.stopped = False
         self.by_layer = device.runtime.weights_lifetime == "layer"
         self.workers = [_Worker(self, w, i, cpus[i]) for i, w in enumerate(self.scheduler.workers)]
         self._executions: dict[Job, Execution] = {}
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._done = threading.Event()
         self._zero_s = 0.0
         self._late_s = 0.0
         self._arriving = True
-        self._unfinished = 0
+        self._requests = self._jobs = self._unfinished = 0
         self._scheduler_s = 0.0
         self._error: BaseException | None = None
 
@@ -132,7 +134,7 @@ class RealTimeEngine(Driver):
             self._done.wait(left)
         finally:
             self.stopped = True
-            with self._lock:
+            with self.lock:
                 for worker in self.workers:
                     worker.wake()
         if self._error is not None:
@@ -145,41 +147,40 @@ class RealTimeEngine(Driver):
             storage.wait_until(self._zero_s + arrival_s)
             if self._done.is_set():
                 return
-            with self._lock:
-                began_s = self._tick()
-                self._late_s = self._now_s - arrival_s
-                self._submit(stream, kind, self._now_s)
-                self._late_s = 0.0
-                self._settle(began_s)
-        with self._lock:
-            began_s = self._tick()
-            self._arriving = False
-            if self._closed:
-                self._refill()
-            self._settle(began_s)
+            with self.lock:
+                self.event(update=partial(self._arrive, arrival_s, stream, kind))
+        with self.lock:
+            self.event(update=self._no_more_arrive)
             self._end_if_done()
-
-    def _tick(self) -> float:
-        """A new event, at a time of its own; returns it on the clock of the machine."""
-        began_s = time.monotonic()
-        self._now_s = began_s - self._zero_s
-        return began_s
 
     # -- requests -----------------------------------------------------------------------------------------
 
-    def _enter(self, request: Request, kind: int, first: int) -> None:
-        self.journal.arrived(request.arrival_s, self._late_s, request.stream, kind)
-        self._unfinished += self._sizes[kind]
-        super()._enter(request, kind, first)
+    def _arrive(self, planned_s: float, stream: int, kind: int) -> None:
+        self._late_s = self._now_s - planned_s
+        self._submit(stream, kind, self._now_s)
+        self._late_s = 0.0
+
+    def _on_arrive(self, now_s: float, stream: int, kind: int, size: int) -> tuple[int, int]:
+        self.journal.arrived(now_s, self._late_s, stream, kind)
+        row, first = self._requests, self._jobs
+        self._requests = row + 1
+        self._jobs = first + size
+        self._unfinished += size
+        return row, first
+
+    def _no_more_arrive(self) -> None:
+        self._arriving = False
+        if self._closed:
+            self._refill()
 
     def _on_start(self, job: Job) -> None:
         self._executions[job] = self.backend.begin(job.network.name)
-        super()._on_start(job)
 
     def _on_done(self, job: Job) -> None:
         self._unfinished -= 1
         del self._executions[job]
-        super()._on_done(job)
+        if self._closed and not job.request.left:
+            self._make_room(job.request)
         self._end_if_done()
 
     def _end_if_done(self) -> None:
@@ -203,28 +204,30 @@ class RealTimeEngine(Driver):
             # The job's last task: what it holds leaves in this thread, not under the lock.
             execution.close()
 
-    def completed(self, worker: _Worker, cpu_s: float, switches: int, faults: int) -> None:
-        """The worker's task is done: free, make successors ready, let idle workers ask."""
-        with self._lock:
-            job, task = worker.job, worker.task
-            worker.job = None
-            if not self.stopped:
-                began_s = self._tick()
-                self.scheduler.finish(job, task)  # type: ignore[arg-type]
-                self._settle(began_s, worker, cpu_s, switches, faults)
-
-    def _settle(
+    def event(
         self,
-        began_s: float,
         own: _Worker | None = None,
         cpu_s: float = 0.0,
         switches: int = WOKEN,
         faults: int = 0,
+        *,
+        update: Callable[[], None] | None = None,
     ) -> None:
-        """Idle workers ask in index order; ``own`` is the calling thread's worker, which ended a task."""
+        """Something happened; then idle workers ask in index order. Hold ``lock``.
+
+        Either worker ``own`` ended its task (and says what its thread met meanwhile), or ``update`` does what
+        there is to do. One function: it runs once a task, when a layer has left all code and objects cold.
+        """
+        began_s = time.monotonic()
+        self._now_s = now_s = began_s - self._zero_s
         scheduler = self.scheduler
+        if own is not None:
+            scheduler.finish(own.job, own.task)  # type: ignore[arg-type]
+            own.job = None
+        elif update is not None:
+            update()
         went_on = self.journal.went_on
-        now_s, scheduler_s = self._now_s, self._scheduler_s
+        scheduler_s = self._scheduler_s
         for worker in self.workers:
             if worker.job is not None:
                 continue

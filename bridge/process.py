@@ -61,7 +61,6 @@ def main() -> None:
 
 
 def _replay(order: dict[str, Any], journal: Any) -> None:
-    from ..runs.records import Records
     from ..runs.scenario import Scenario
     from ..runs.setup import set_up
     from .bundles.bundle import open_bundle
@@ -101,7 +100,6 @@ def _replay(order: dict[str, Any], journal: Any) -> None:
         setup.device,
         setup.plan,
         setup.expand,
-        Records(),
         journal,
         backend,
         order["cpus"],

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from ..devices.model import Device
     from ..policies.contract import Policy
     from ..workloads.workload import RequestPlan
-    from .records import Records
 
 
 class Driver:
-    """A run of one plan under one policy; a subclass has the workers and says when things happen."""
+    """A run of one plan under one policy.
+
+    A subclass has the workers, says when things happen and writes down what it wants to be known of them.
+    """
 
     def __init__(
         self,
@@ -27,10 +29,8 @@ class Driver:
         device: Device,
         plan: RequestPlan,
         compositions: Callable[[Scheduler], Sequence[Composition]],
-        records: Records,
         clock: Callable[[], float],
     ) -> None:
-        self.records = records
         self.plan = plan
         self.clock = clock
         self.scheduler = Scheduler(
@@ -46,7 +46,7 @@ class Driver:
 
     def _submit(self, stream: int, kind: int, now_s: float) -> None:
         size = self._sizes[kind]
-        row, first = self.records.arrive(now_s, stream, kind, size)
+        row, first = self._on_arrive(now_s, stream, kind, size)
         if self._closed:
             self._in_flight[stream] += 1
         self._enter(Request(row, stream, now_s, self.plan.deadline_s[stream], size), kind, first)
@@ -69,11 +69,19 @@ class Driver:
                 for kind in group:
                     self._submit(closed.stream, kind, self.clock())
 
+    def _on_arrive(self, now_s: float, stream: int, kind: int, size: int) -> tuple[int, int]:
+        """A request arrived, of ``size`` jobs: its row, and the row of its first job."""
+        raise NotImplementedError
+
     def _on_start(self, job: Job) -> None:
-        self.records.job_start_s[job.row] = self.clock()
+        """A job's first task is taken."""
+        raise NotImplementedError
 
     def _on_done(self, job: Job) -> None:
-        self.records.job_finish_s[job.row] = self.clock()
-        if self._closed and not job.request.left:
-            self._in_flight[job.request.stream] -= 1
-            self._refill()
+        """A job's last task is done."""
+        raise NotImplementedError
+
+    def _make_room(self, request: Request) -> None:
+        """The request is served: closed streams may bring the next one."""
+        self._in_flight[request.stream] -= 1
+        self._refill()

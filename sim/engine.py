@@ -75,7 +75,8 @@ class Engine(Driver):
         trace: Trace | None = None,
     ) -> None:
         self.env = simpy.Environment()
-        super().__init__(policy, device, plan, compositions, records, clock=lambda: self.env._now)
+        self.records = records
+        super().__init__(policy, device, plan, compositions, clock=lambda: self.env._now)
         self.trace = trace
         self._calendar = self.env._queue
         self._schedule = self.env.schedule
@@ -122,7 +123,18 @@ class Engine(Driver):
         self._arm_arrival()
         self._settle()
 
+    def _on_arrive(self, now_s: float, stream: int, kind: int, size: int) -> tuple[int, int]:
+        return self.records.arrive(now_s, stream, kind, size)
+
     # -- tasks --------------------------------------------------------------------------------------------
+
+    def _on_start(self, job: Job) -> None:
+        self.records.job_start_s[job.row] = self.env._now
+
+    def _on_done(self, job: Job) -> None:
+        self.records.job_finish_s[job.row] = self.env._now
+        if self._closed and not job.request.left:
+            self._make_room(job.request)
 
     def _settle(self) -> None:
         """Unless more happens in this instant: idle workers ask, in index order."""

@@ -12,7 +12,6 @@ import numpy as np
 from ...devices.cost import network_cost
 from ...policies.graph import WHOLE_NETWORK, Kind
 from ...policies.linear import Linear
-from ...runs.records import Records
 from ...workloads.mix import together
 from ...workloads.network import Layer, Network
 from ...workloads.workload import RequestPlan
@@ -95,7 +94,6 @@ def measure(cpus: Sequence[int], requests: int) -> Dispatch:
             device,
             plan,
             lambda scheduler: [scheduler.composition([cost])],
-            Records(),
             journal,
             working,
             [cpus],
