@@ -303,6 +303,7 @@ def fidelity(files: Sequence[Path], page: str) -> str:
     names = {"40": "40 MB/s", "400": "400 MB/s", "unpaced": "its own speed", "starved": "starved, 100 MB/s"}
     header = (
         *("storage", "arrivals", "utilisation", "policy", "replayed mean, ms", "error", "95th percentile"),
+        *("undisturbed runs", "their error", "their 95th percentile"),
         *("trace-driven", "same order", "peak beyond base, MiB", "by the ledger"),
         *("scheduler, us a task", "of busy time", "time stolen"),
     )
@@ -315,6 +316,9 @@ def fidelity(files: Sequence[Path], page: str) -> str:
             "-" if row["replayed_mean_s"] is None else f"{1e3 * row['replayed_mean_s']:.0f}",
             percent(row["mean_error"]),
             percent(row["p95_error"]),
+            f"{row['undisturbed_runs']} of {row['runs']}",
+            percent(row["undisturbed_mean_error"]),
+            percent(row["undisturbed_p95_error"]),
             percent(row["trace_driven_error"], 2),
             "yes" if row["same_order"] else "no",
             mib(row["peak_beyond_base_bytes"]),
