@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from ..workloads.workload import RequestPlan
 
 
-class Driver:
+class Driver(ABC):
     """A run of one plan under one policy.
 
     A subclass has the workers, says when things happen and writes down what it wants to be known of them.
@@ -69,17 +70,17 @@ class Driver:
                 for kind in group:
                     self._submit(closed.stream, kind, self.clock())
 
+    @abstractmethod
     def _on_arrive(self, now_s: float, stream: int, kind: int, size: int) -> tuple[int, int]:
         """A request arrived, of ``size`` jobs: its row, and the row of its first job."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_start(self, job: Job) -> None:
         """A job's first task is taken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _on_done(self, job: Job) -> None:
         """A job's last task is done."""
-        raise NotImplementedError
 
     def _make_room(self, request: Request) -> None:
         """The request is served: closed streams may bring the next one."""
