@@ -27,6 +27,8 @@ app = typer.Typer(add_completion=False)
 
 BOARD, PROFILE, POINTS, FINISHED = "board.yaml", "profile.csv", "points", "comparison.json"
 FIRST_BOARD, FIRST_PROFILE = "first-board.yaml", "first-profile.csv"
+ROUNDS, OWN_SPEED_ROUNDS = 11, 44
+"""Rounds of a profile. A disk at its own speed drifts by a tenth within seconds: it takes more samples."""
 DIFFER = 0.05
 """Policies whose mean response times differ by less are not ranked against each other."""
 
@@ -68,7 +70,14 @@ def verify(
         Path | None,
         typer.Option(help="Board of this machine; default: measured now.", show_default=False),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=3, help="Rounds of the profile.")] = 11,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=3,
+            help=f"Rounds of the profile; default: {ROUNDS}, at the storage's own speed {OWN_SPEED_ROUNDS}.",
+            show_default=False,
+        ),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PATH=VALUE", help="Set a key of the scenario. Repeatable."),
@@ -178,7 +187,7 @@ def _point(
     chosen: dict[str, Any],
     board: Path,
     names: list[str],
-    rounds: int,
+    rounds: int | None,
     folder: Path,
     nice: int,
 ) -> Verified:
@@ -213,7 +222,7 @@ def compare_here(
     folder: Path,
     *,
     pace: float | None = None,
-    rounds: int = 11,
+    rounds: int | None = None,
     nice: int = 0,
 ) -> Comparison:
     """Profile this machine and replay a scenario on it in turns, simulate it, and compare.
@@ -226,6 +235,7 @@ def compare_here(
     each replay, the rest after the last one. Means, not medians, and with what disturbances add: what
     sometimes happens, a host that takes the processor away for example, is a part of the replays' means.
     Nothing of a replay goes into the profile. Policies that decide by times know those of the first rounds.
+    ``rounds`` None: ``ROUNDS``, or ``OWN_SPEED_ROUNDS`` without a pace.
 
     Raises KeyboardInterrupt where a replay was interrupted.
     """
@@ -240,6 +250,8 @@ def compare_here(
     from ..sim.comparing.tracedriven import trace_driven
     from ..sim.run import simulate
 
+    if rounds is None:
+        rounds = OWN_SPEED_ROUNDS if pace is None else ROUNDS
     replays: list[Replayed] = []
     with Profiling(
         names,
