@@ -112,6 +112,28 @@ def test_from_a_scenario_to_its_errors(
     assert [(folder / "replayed" / "replay.json").stat().st_mtime_ns for folder in folders] == before
 
 
+@pytest.mark.parametrize(("pace", "rounds"), [(50e6, 11), (None, 44)])
+def test_a_disk_at_its_own_speed_is_sampled_more_often(
+    pace: float | None, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGESCHED_CACHE", str(tmp_path / "cache"))
+    chain(tmp_path / "net.onnx", convolutions=1, features=(512,), seed=1)
+    (tmp_path / "board.yaml").write_text(yaml.safe_dump(BOARD))
+    data = {
+        "device": {"board": "this-host", "storage": {"pace_bytes_per_s": pace}},
+        "workload": {"arrivals": {"process": "deterministic", "rate_per_s": 20}, "networks": ["net.onnx"]},
+        "policy": "linear",
+        "run": {"requests": 2},
+    }
+    (tmp_path / "scenario.yaml").write_text(yaml.safe_dump(data))
+    out = tmp_path / "out"
+    words = ("--out", out, "--board", tmp_path / "board.yaml")
+    assert main_code("verify", tmp_path / "scenario.yaml", *words) == 0
+    profile = read_profile(str(out / "points" / "scenario" / "profile.csv"))
+    assert profile.metadata["rounds"] == f"{rounds}, in an order of seed 0"
+    assert {row.samples for row in profile.rows} == {rounds}
+
+
 def test_a_wrong_scenario_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "s.yaml"
     path.write_text(
