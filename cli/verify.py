@@ -27,8 +27,6 @@ app = typer.Typer(add_completion=False)
 
 BOARD, PROFILE, POINTS, FINISHED = "board.yaml", "profile.csv", "points", "comparison.json"
 FIRST_BOARD, FIRST_PROFILE = "first-board.yaml", "first-profile.csv"
-ROUNDS, OWN_SPEED_ROUNDS = 11, 44
-"""Rounds of a profile. A disk at its own speed drifts by a tenth within seconds: it takes more samples."""
 DIFFER = 0.05
 """Policies whose mean response times differ by less are not ranked against each other."""
 
@@ -74,7 +72,7 @@ def verify(
         int | None,
         typer.Option(
             min=3,
-            help=f"Rounds of the profile; default: {ROUNDS}, at the storage's own speed {OWN_SPEED_ROUNDS}.",
+            help="Rounds of the profile; default: 11, at the storage's own speed 44.",
             show_default=False,
         ),
     ] = None,
@@ -235,11 +233,11 @@ def compare_here(
     each replay, the rest after the last one. Means, not medians, and with what disturbances add: what
     sometimes happens, a host that takes the processor away for example, is a part of the replays' means.
     Nothing of a replay goes into the profile. Policies that decide by times know those of the first rounds.
-    ``rounds`` None: ``ROUNDS``, or ``OWN_SPEED_ROUNDS`` without a pace.
+    ``rounds`` None: as many as usual, without a pace as many as a disk at its own speed takes.
 
     Raises KeyboardInterrupt where a replay was interrupted.
     """
-    from ..bridge.measuring.profiling import MEMORY_PASSES, Profiling
+    from ..bridge.measuring.profiling import MEMORY_PASSES, OWN_SPEED_ROUNDS, ROUNDS, Profiling
     from ..bridge.prepare import bundles_of
     from ..bridge.replay import replay
     from ..bridge.results import write_replay

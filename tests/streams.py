@@ -10,6 +10,8 @@ import numpy as np
 from edgesched.workloads.mix import Composition
 from edgesched.workloads.workload import RequestPlan, Workload
 
+N = 40_000
+"""Draws that shares are counted in."""
 POOL = ["TinyYolo", "AgeNet", "GenderNet", "FaceNet", "SceneNet"]
 
 QUADCOPTER = {
@@ -48,7 +50,7 @@ def names(composition: Composition) -> tuple[str, ...]:
     return tuple(member.network for member in composition)
 
 
-def near(seen: int, probability: float, n: int) -> bool:
+def near(seen: int, probability: float, n: int = N) -> bool:
     """Whether what has this probability was seen about as often as it should be, in ``n`` draws."""
     return abs(seen - n * probability) < 4 * math.sqrt(n * probability * (1 - probability))
 

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
-from streams import FACES, MIXES, POOL, QUADCOPTER, names
-from streams import near as near_of
+from streams import FACES, MIXES, POOL, QUADCOPTER, N, names, near
 
 from edgesched.workloads.mix import Composition, Fixed, Member, Mix, draw, names_of
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(Mix)
-N = 40_000
 
 
 def mix(data: Any) -> Any:
@@ -25,10 +23,6 @@ def drawn(data: Any, n: int = N, seed: int = 1) -> list[Composition]:
     assert len(set(compositions)) == len(compositions)
     assert len(indices) == n
     return [compositions[index] for index in indices]
-
-
-def near(seen: int, probability: float) -> bool:
-    return near_of(seen, probability, N)
 
 
 def test_a_list_is_a_fixed_mix() -> None:

@@ -31,6 +31,8 @@ from .samplefile import SampleFile
 from .samples import MIN_CLEAN, Cell, Config, Pass, Samples, Statistic
 
 ROUNDS = 11
+OWN_SPEED_ROUNDS = 44
+"""Where a profile stands for a disk at its own speed, which drifts by a tenth within seconds."""
 MOST = 3
 """Times the rounds asked for, where samples are disturbed."""
 MEMORY_PASSES = 3
